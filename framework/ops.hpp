@@ -1,0 +1,158 @@
+// The whole vocabulary. Names and meanings are NumPy's and PyTorch's. Every op checks its arguments and throws one
+// sentence that names it and the shapes: std::invalid_argument, std::out_of_range for an index or an axis.
+// Rules that hold everywhere:
+//   dtypes never promote: operands must match; plain numbers adopt the tensor's dtype
+//   shapes broadcast as in NumPy; an axis counts from the end when negative
+//   every op on float32 and float64 is differentiable to any order unless its line says otherwise
+//   nan in, nan out, also through max, min and cumsum; a value that is masked out does not count as "in"
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <limits>
+#include <optional>
+#include <vector>
+
+#include "framework/random.hpp"
+#include "framework/tensor.hpp"
+
+namespace surgeon {
+
+// ---- Element by element; a and b broadcast -------------------------------------------------------------------------
+Tensor operator+(const Tensor& a, const Tensor& b);
+Tensor operator-(const Tensor& a, const Tensor& b);
+Tensor operator*(const Tensor& a, const Tensor& b);
+Tensor operator/(const Tensor& a, const Tensor& b);   // floating only
+Tensor operator+(const Tensor& a, double b);
+Tensor operator-(const Tensor& a, double b);
+Tensor operator*(const Tensor& a, double b);
+Tensor operator/(const Tensor& a, double b);
+Tensor operator+(double a, const Tensor& b);
+Tensor operator-(double a, const Tensor& b);
+Tensor operator*(double a, const Tensor& b);
+Tensor operator/(double a, const Tensor& b);
+Tensor operator-(const Tensor& x);
+
+// Boolean results, no gradient. Comparisons with nan are false, but != is true.
+Tensor operator==(const Tensor& a, const Tensor& b);
+Tensor operator!=(const Tensor& a, const Tensor& b);
+Tensor operator<(const Tensor& a, const Tensor& b);
+Tensor operator<=(const Tensor& a, const Tensor& b);
+Tensor operator>(const Tensor& a, const Tensor& b);
+Tensor operator>=(const Tensor& a, const Tensor& b);
+Tensor operator==(const Tensor& a, double b);
+Tensor operator!=(const Tensor& a, double b);
+Tensor operator<(const Tensor& a, double b);
+Tensor operator<=(const Tensor& a, double b);
+Tensor operator>(const Tensor& a, double b);
+Tensor operator>=(const Tensor& a, double b);
+Tensor operator!(const Tensor& mask);   // boolean only
+Tensor isnan(const Tensor& x);
+
+Tensor abs(const Tensor& x);      // derivative sign(x), 0 at 0
+Tensor sign(const Tensor& x);     // -1, 0 or 1; derivative 0
+Tensor exp(const Tensor& x);
+Tensor log(const Tensor& x);
+Tensor sqrt(const Tensor& x);
+Tensor pow(const Tensor& x, double p);
+Tensor tanh(const Tensor& x);
+Tensor sigmoid(const Tensor& x);
+Tensor relu(const Tensor& x);     // relu'(0) = 0
+Tensor silu(const Tensor& x);     // x sigmoid(x)
+Tensor softplus(const Tensor& x); // log(1 + exp(x)), finite wherever x is
+enum class Gelu { exact, tanh };
+Tensor gelu(const Tensor& x, Gelu kind = Gelu::exact);   // x Phi(x); tanh: Hendrycks & Gimpel 2016, arXiv 1606.08415
+Tensor erf(const Tensor& x);
+Tensor sin(const Tensor& x);
+Tensor cos(const Tensor& x);
+Tensor clamp(const Tensor& x, double low, double high);  // derivative 1 inside and on the bounds, 0 outside
+Tensor maximum(const Tensor& a, const Tensor& b);        // a tie shares the gradient in halves
+Tensor minimum(const Tensor& a, const Tensor& b);
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);   // boolean condition; all three broadcast
+// x with `value` where mask is true (boolean, or float 0/1; anything else is refused). mask broadcasts to x.
+// The gradient there is exactly 0, whatever x holds.
+Tensor masked_fill(const Tensor& x, const Tensor& mask, double value);
+// Zero mean noise kept out: each element is 0 with probability p, else x / (1 - p). 0 <= p <= 1.
+Tensor dropout(const Tensor& x, double p, Rng& rng);
+
+// ---- Reductions ----------------------------------------------------------------------------------------------------
+struct Over {
+  std::vector<int> axes = {};   // none: all of them
+  bool keepdims = false;
+};
+struct Axes {   // the short form: sum(x, -1), sum(x, {0, 1})
+  Axes(int axis) : list{axis} {}
+  Axes(std::initializer_list<int> axes) : list(axes) {}
+  std::vector<int> list;
+};
+Tensor sum(const Tensor& x, const Over& over = {});     // of booleans and integers: int64; of nothing: 0
+Tensor mean(const Tensor& x, const Over& over = {});    // of nothing: std::invalid_argument
+Tensor max(const Tensor& x, const Over& over = {});     // ties share the gradient equally; of nothing: error
+Tensor min(const Tensor& x, const Over& over = {});
+struct VarOptions {
+  std::vector<int> axes = {};
+  bool keepdims = false;
+  int correction = 1;           // divides by n - correction; 1 is the unbiased estimate, as in PyTorch
+};
+Tensor var(const Tensor& x, const VarOptions& options = {});
+Tensor logsumexp(const Tensor& x, const Over& over = {});   // a slice of -inf gives -inf with gradient 0
+inline Tensor sum(const Tensor& x, const Axes& axes) { return sum(x, Over{axes.list}); }
+inline Tensor mean(const Tensor& x, const Axes& axes) { return mean(x, Over{axes.list}); }
+inline Tensor max(const Tensor& x, const Axes& axes) { return max(x, Over{axes.list}); }
+inline Tensor min(const Tensor& x, const Axes& axes) { return min(x, Over{axes.list}); }
+inline Tensor var(const Tensor& x, const Axes& axes) { return var(x, VarOptions{axes.list}); }
+inline Tensor logsumexp(const Tensor& x, const Axes& axes) { return logsumexp(x, Over{axes.list}); }
+Tensor argmax(const Tensor& x, int axis);   // int64, the first of equals; nan counts as largest; no gradient
+Tensor cumsum(const Tensor& x, int axis);
+
+// Softmax over one axis: exp(x - max) / sum. A slice of -inf gives zeros, not nan, and gradients 0.
+// A slice with +inf or nan gives nan. A slice of length 0 is refused.
+Tensor softmax(const Tensor& x, int axis = -1);
+Tensor log_softmax(const Tensor& x, int axis = -1);   // a slice of -inf stays -inf, with gradients 0
+
+// ---- Shape: no numbers change --------------------------------------------------------------------------------------
+Tensor reshape(const Tensor& x, const Shape& shape);   // one size may be -1
+Tensor transpose(const Tensor& x, int a, int b);
+Tensor permute(const Tensor& x, const std::vector<int>& order);
+inline constexpr std::int64_t to_end = std::numeric_limits<std::int64_t>::max();
+// start, stop, step as in Python's x[start:stop:step]: negative counts from the end, out of range is clipped.
+// A negative step walks backwards; stop = -to_end then reaches the first element.
+Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop = to_end, std::int64_t step = 1);
+Tensor concat(const std::vector<Tensor>& ts, int axis);
+Tensor stack(const std::vector<Tensor>& ts, int axis);   // along a new axis
+Tensor broadcast_to(const Tensor& x, const Shape& shape);
+Tensor tril(const Tensor& x, std::int64_t diagonal = 0);   // of the last two axes; the rest becomes 0
+Tensor triu(const Tensor& x, std::int64_t diagonal = 0);
+
+// ---- Index (int64, no gradient to the index) -----------------------------------------------------------------------
+Tensor gather(const Tensor& x, int axis, const Tensor& index);      // torch.gather: index has x's rank
+Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source);   // gather's adjoint: sums into zeros
+Tensor embedding(const Tensor& weight, const Tensor& index);        // weight [V, d]; index of any shape -> [..., d]
+Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype = Dtype::float32);
+
+// ---- Products (BLAS) -----------------------------------------------------------------------------------------------
+struct MatmulOptions {
+  bool transpose_a = false;   // of the last two axes, read in place
+  bool transpose_b = false;
+};
+// np.matmul: 1-D operands are a row on the left and a column on the right; leading axes broadcast; inner size 0 gives 0.
+Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
+// x [..., in], weight [out, in], bias [out] or empty -> [..., out]: x weight^T + bias
+Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+
+// ---- Normalisation and losses --------------------------------------------------------------------------------------
+// Over the last axis, two passes: (x - mean) / sqrt(var + eps) * gamma + beta, var biased. Ba 2016, arXiv 1607.06450.
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-6);   // x / sqrt(mean x^2 + eps) * gamma; arXiv 1910.07467
+
+enum class Reduction { mean, sum, none };
+struct CrossEntropyOptions {
+  Reduction reduction = Reduction::mean;   // mean: over the targets that are not ignored (PyTorch's weighting)
+  std::int64_t ignore_index = -100;        // a target with this value counts for nothing
+  double label_smoothing = 0.0;            // in [0, 1]
+};
+// logits [N, C], target int64 [N]; also [..., C] with [...]. Nats. All targets ignored with mean: nan, as in PyTorch.
+Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
+Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction = Reduction::mean);
+
+}  // namespace surgeon

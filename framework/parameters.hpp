@@ -1,0 +1,33 @@
+// Parameters: tensors by name, in a fixed order: what layers have, optimizers step and files hold.
+#pragma once
+
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "framework/tensor.hpp"
+
+namespace surgeon {
+
+// Handles: assigning to a tensor in here changes the layer's own (Tensor::assign).
+class Parameters {
+ public:
+  Parameters() = default;
+  Parameters(std::initializer_list<std::pair<std::string, Tensor>> items) : items_(items) {}
+
+  void add(std::string name, Tensor tensor) { items_.emplace_back(std::move(name), std::move(tensor)); }
+  void add(const std::string& prefix, const Parameters& nested);   // "prefix.name" for each
+  const Tensor& operator[](std::string_view name) const;           // std::out_of_range names the nearest
+  std::vector<Tensor> tensors() const;
+  std::int64_t count() const;                                      // numbers in all of them
+  std::size_t size() const { return items_.size(); }
+  auto begin() const { return items_.begin(); }                    // of std::pair<std::string, Tensor>
+  auto end() const { return items_.end(); }
+
+ private:
+  std::vector<std::pair<std::string, Tensor>> items_;
+};
+
+}  // namespace surgeon

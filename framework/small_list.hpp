@@ -1,0 +1,45 @@
+// SmallList: a vector that keeps its first N elements inside itself, so that the usual op allocates nothing for it.
+#pragma once
+
+#include <cstddef>
+#include <initializer_list>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace surgeon {
+
+template <class T, std::size_t N>
+class SmallList {
+ public:
+  SmallList() = default;
+  SmallList(std::initializer_list<T> items) { for (const T& item : items) push_back(item); }
+  explicit SmallList(std::span<const T> items) { for (const T& item : items) push_back(item); }
+
+  void push_back(T item) {
+    if (size_ < N) inline_[size_] = std::move(item);
+    else {
+      if (size_ == N) spill();
+      heap_.push_back(std::move(item));
+    }
+    ++size_;
+  }
+  std::size_t size() const { return size_; }
+  T* begin() { return size_ > N ? heap_.data() : inline_; }
+  const T* begin() const { return size_ > N ? heap_.data() : inline_; }
+  T* end() { return begin() + size_; }
+  const T* end() const { return begin() + size_; }
+  T& operator[](std::size_t i) { return begin()[i]; }
+  const T& operator[](std::size_t i) const { return begin()[i]; }
+  operator std::span<const T>() const { return {begin(), size_}; }
+
+ private:
+  void spill() {
+    for (T& item : inline_) heap_.push_back(std::move(item));
+  }
+  T inline_[N] = {};
+  std::vector<T> heap_;
+  std::size_t size_ = 0;
+};
+
+}  // namespace surgeon

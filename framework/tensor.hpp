@@ -1,0 +1,106 @@
+// Tensor: a value (dtype, shape, contiguous row-major numbers) and, if an op made it, its place in the graph.
+// Making, inspecting, reading and assigning live here; arithmetic is in ops.hpp, gradients in autograd.hpp.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <initializer_list>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+namespace surgeon {
+
+enum class Dtype : std::uint8_t { float32, float64, int64, boolean };
+using Shape = std::vector<std::int64_t>;
+
+std::string to_string(Dtype dtype);          // "float32"
+std::string to_string(const Shape& shape);   // "[2, 3]"
+bool is_floating(Dtype dtype) noexcept;
+std::int64_t element_size(Dtype dtype) noexcept;   // bytes
+// The number of elements; std::invalid_argument for a negative size, std::length_error past 2^62 bytes.
+std::int64_t count(const Shape& shape);
+
+namespace detail {
+struct Node;
+struct Counted {
+  std::atomic<std::uint32_t> references{1};
+};
+void destroy(Counted* node) noexcept;
+}  // namespace detail
+
+// A handle: copying it copies a pointer. Values never change but through assign().
+class Tensor {
+ public:
+  Tensor() noexcept = default;   // empty: no dtype, no numbers; empty() is true
+  Tensor(const Tensor& other) noexcept : node_(other.node_) { retain(); }
+  Tensor(Tensor&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
+  Tensor& operator=(Tensor other) noexcept { std::swap(node_, other.node_); return *this; }
+  ~Tensor() { release(); }
+
+  bool empty() const noexcept { return node_ == nullptr; }
+  bool defined() const noexcept { return node_ != nullptr; }
+
+  const Shape& shape() const noexcept;              // {} for a scalar and for an empty tensor
+  std::int64_t shape(int axis) const;               // axis counts from the end when negative; std::out_of_range
+  int rank() const noexcept;
+  std::int64_t size() const noexcept;               // number of elements; 0 when empty
+  Dtype dtype() const;
+
+  double item() const;                                            // the one element; std::invalid_argument otherwise
+  double at(std::initializer_list<std::int64_t> index) const;     // std::out_of_range; negative counts from the end
+  // The numbers in row-major order; T must be the dtype's own type (float, double, std::int64_t, bool).
+  template <class T> std::span<const T> values() const;
+
+  // Overwrites the numbers (same shape and dtype). Any graph that saved the old ones refuses to be differentiated;
+  // tensors that shared them (reshape, detach) keep the old numbers.
+  void assign(const Tensor& value);
+  std::uint64_t version() const noexcept;           // how many times assign() was called
+
+  Tensor to(Dtype dtype) const;   // converts; float to float is differentiable
+  Tensor detach() const;          // the same numbers, not part of any graph
+
+  bool same(const Tensor& other) const noexcept { return node_ == other.node_; }   // the same object, not equal numbers
+
+  explicit Tensor(detail::Counted* adopted) noexcept : node_(adopted) {}
+  detail::Node& node() const noexcept;
+
+ private:
+  void retain() const noexcept {
+    if (node_) node_->references.fetch_add(1, std::memory_order_relaxed);
+  }
+  void release() noexcept {
+    if (!node_) return;
+    // A sole owner needs no atomic subtraction: nobody else can copy the handle meanwhile.
+    if (node_->references.load(std::memory_order_acquire) == 1 ||
+        node_->references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+      detail::destroy(node_);
+  }
+  detail::Counted* node_ = nullptr;
+};
+
+// From numbers in row-major order; std::invalid_argument when their count is not the shape's.
+Tensor tensor(const std::vector<float>& values, const Shape& shape);
+Tensor tensor(const std::vector<double>& values, const Shape& shape);
+Tensor tensor(const std::vector<std::int64_t>& values, const Shape& shape);
+Tensor tensor(const std::vector<bool>& values, const Shape& shape);
+Tensor tensor(const std::vector<unsigned char>& values, const Shape& shape);   // boolean; anything but 0 is true
+
+// tensor({1.0, 2.0}, {2}) is float64, tensor({1.f, 2.f}, {2}) float32, tensor({1, 2}, {2}) int64.
+template <class T> Tensor tensor(std::initializer_list<T> values, const Shape& shape) {
+  using Stored = std::conditional_t<std::is_same_v<T, bool> || std::is_floating_point_v<T>, T, std::int64_t>;
+  return tensor(std::vector<Stored>(values.begin(), values.end()), shape);
+}
+
+Tensor full(const Shape& shape, double value, Dtype dtype = Dtype::float32);
+Tensor zeros(const Shape& shape, Dtype dtype = Dtype::float32);
+Tensor ones(const Shape& shape, Dtype dtype = Dtype::float32);
+Tensor zeros_like(const Tensor& x);
+Tensor ones_like(const Tensor& x);
+Tensor arange(double stop, Dtype dtype = Dtype::float32);   // 0, 1, ..., below stop
+Tensor arange(double start, double stop, double step, Dtype dtype = Dtype::float32);
+Tensor eye(std::int64_t n, Dtype dtype = Dtype::float32);
+
+}  // namespace surgeon
