@@ -97,8 +97,9 @@ struct RuleStep final : Step {
 
 void* allocate_step(std::size_t bytes);
 void free_step(void* memory, std::size_t bytes) noexcept;
-bool records(const Tensor& value) noexcept;   // recording is on and the dtype has derivatives
-void attach(const Tensor& value, Step* step);
+// Whether recording is on and the dtype has derivatives; refuses a value that is not this op's own.
+bool records(const char* name, const Inputs& inputs, const Tensor& value);
+void attach(const Tensor& value, Step* step) noexcept;
 
 }  // namespace detail
 
@@ -110,7 +111,7 @@ void attach(const Tensor& value, Step* step);
 // Broadcast inputs are summed back to their shape by the engine. With recording off it returns `value` as it is.
 template <class Rule>
 Tensor record(const char* name, Inputs inputs, Tensor value, Rule rule) {
-  if (!detail::records(value)) return value;
+  if (!detail::records(name, inputs, value)) return value;
   using Made = detail::RuleStep<Rule>;
   detail::attach(value, new (detail::allocate_step(sizeof(Made))) Made(name, std::move(inputs), std::move(rule)));
   return value;

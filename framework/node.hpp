@@ -1,0 +1,68 @@
+// Inside a Tensor: its buffer, and the step that made it. For the framework's own .cpp files.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+
+#include "framework/autograd.hpp"
+#include "framework/tensor.hpp"
+
+namespace surgeon::detail {
+
+// A shared run of bytes; the numbers start 64 bytes after it, aligned to 64.
+struct Buffer {
+  std::atomic<std::uint32_t> references{1};
+  std::size_t bytes = 0;   // of the numbers
+  void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
+};
+
+// Up to 64 bytes of numbers live in the node itself: small tensors cost one allocation.
+struct Node : Counted {
+  static constexpr std::size_t inline_bytes = 64;
+  Dtype dtype = Dtype::float32;
+  std::uint64_t id = 0;        // grows with every tensor made: sorting by id is the topological order
+  std::uint64_t version = 0;
+  std::int64_t size = 0;
+  void* data = nullptr;
+  Buffer* buffer = nullptr;    // null when the numbers are inline
+  Step* step = nullptr;        // null for a leaf
+  Shape shape;
+  alignas(64) std::byte inline_data[inline_bytes];
+};
+
+// A tensor whose numbers are not set yet.
+Tensor make(Shape shape, Dtype dtype);
+// The same numbers under another shape of equal count; no graph.
+Tensor share(const Tensor& x, Shape shape);
+
+template <class T> const T* data(const Tensor& x) noexcept { return static_cast<const T*>(x.node().data); }
+// Only for the one who made x, before anybody else sees it.
+template <class T> T* fresh(const Tensor& x) noexcept { return static_cast<T*>(x.node().data); }
+// For optimizers and loading: un-shares the buffer, counts a new version, and lets the caller overwrite the numbers.
+void* overwrite(const Tensor& x);
+
+std::uint64_t new_id() noexcept;
+
+// For the engine, recorded like any op: g summed back to the shape it was broadcast from; x under a new identity;
+// a + b in a's own memory when nobody else can see it (with recording off only).
+Tensor sum_to(const Tensor& g, const Shape& shape);
+Tensor alias(const Tensor& x);
+Tensor add_into(Tensor a, const Tensor& b);
+
+// Calls body(T{}) with the C++ type of the dtype.
+template <class Body>
+decltype(auto) visit_floating(Dtype dtype, const Body& body) {
+  return dtype == Dtype::float32 ? body(float{}) : body(double{});
+}
+template <class Body>
+decltype(auto) visit_dtype(Dtype dtype, const Body& body) {
+  switch (dtype) {
+    case Dtype::float32: return body(float{});
+    case Dtype::float64: return body(double{});
+    case Dtype::int64: return body(std::int64_t{});
+    default: return body(bool{});
+  }
+}
+
+}  // namespace surgeon::detail

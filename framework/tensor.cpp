@@ -1,0 +1,307 @@
+// Making, inspecting, reading and assigning tensors, and their release.
+#include "framework/tensor.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <new>
+
+#include "framework/kernels/pool.hpp"
+#include "framework/node.hpp"
+#include "framework/require.hpp"
+
+namespace surgeon {
+
+using detail::Buffer;
+using detail::Node;
+using detail::require;
+
+std::string to_string(Dtype dtype) {
+  constexpr const char* names[] = {"float32", "float64", "int64", "boolean"};
+  return names[int(dtype)];
+}
+
+std::string to_string(const Shape& shape) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
+}
+
+bool is_floating(Dtype dtype) noexcept { return dtype == Dtype::float32 || dtype == Dtype::float64; }
+
+std::int64_t element_size(Dtype dtype) noexcept {
+  constexpr std::int64_t bytes[] = {4, 8, 8, 1};
+  return bytes[int(dtype)];
+}
+
+std::int64_t count(const Shape& shape) {
+  constexpr std::int64_t limit = std::int64_t{1} << 59;   // eight bytes each: 2^62
+  std::int64_t n = 1, nonzero = 1;
+  for (std::int64_t size : shape) {
+    require(size >= 0, "shape ", shape, ": size ", size, " is negative");
+    require<std::length_error>(size == 0 || nonzero <= limit / size, "shape ", shape, ": more than 2^59 elements");
+    nonzero *= std::max<std::int64_t>(size, 1);
+    n *= size;
+  }
+  return n;
+}
+
+namespace detail {
+
+std::uint64_t new_id() noexcept {
+  static std::atomic<std::uint64_t> next{1};
+  return next.fetch_add(1, std::memory_order_relaxed);
+}
+
+namespace {
+
+Buffer* new_buffer(std::size_t bytes) {
+  auto* buffer = new (kernels::allocate(64 + bytes)) Buffer;
+  buffer->bytes = bytes;
+  return buffer;
+}
+
+void drop(Buffer* buffer) noexcept {
+  if (!buffer) return;
+  if (buffer->references.load(std::memory_order_acquire) == 1 || buffer->references.fetch_sub(1) == 1) {
+    const std::size_t bytes = buffer->bytes;
+    buffer->~Buffer();
+    kernels::deallocate(buffer, 64 + bytes);
+  }
+}
+
+Node* new_node(Shape shape, Dtype dtype, std::int64_t size) {
+  auto* node = new (kernels::allocate(sizeof(Node))) Node;
+  node->dtype = dtype;
+  node->id = new_id();
+  node->size = size;
+  node->shape = std::move(shape);
+  return node;
+}
+
+void free_node(Node* node) noexcept {
+  drop(node->buffer);
+  if (Step* step = node->step) {
+    const std::size_t bytes = step->bytes();
+    step->~Step();   // its inputs may reach zero: destroy() below queues them
+    free_step(step, bytes);
+  }
+  node->~Node();
+  kernels::deallocate(node, sizeof(Node));
+}
+
+}  // namespace
+
+// Releasing the last tensor of a long chain must not recurse: while one release runs, others on this thread queue up,
+// linked through their data pointers' place so that queueing cannot fail.
+void destroy(Counted* counted) noexcept {
+  thread_local bool draining = false;
+  thread_local Node* queue = nullptr;
+  auto* node = static_cast<Node*>(counted);
+  if (!node->step) return free_node(node);
+  node->data = queue;
+  queue = node;
+  if (draining) return;
+  draining = true;
+  while (queue) {
+    Node* next = queue;
+    queue = static_cast<Node*>(next->data);
+    free_node(next);
+  }
+  draining = false;
+}
+
+Tensor make(Shape shape, Dtype dtype) {
+  const std::int64_t size = count(shape);
+  const std::size_t bytes = std::size_t(size) * std::size_t(element_size(dtype));
+  Tensor x(new_node(std::move(shape), dtype, size));
+  Node& node = x.node();
+  node.data = node.inline_data;
+  if (bytes > Node::inline_bytes) {
+    node.buffer = new_buffer(bytes);
+    node.data = node.buffer->data();
+  }
+  return x;
+}
+
+Tensor share(const Tensor& x, Shape shape) {
+  const Node& from = x.node();
+  Tensor y(new_node(std::move(shape), from.dtype, from.size));
+  Node& node = y.node();
+  node.data = node.inline_data;
+  if (from.buffer) {
+    from.buffer->references.fetch_add(1, std::memory_order_relaxed);
+    node.buffer = from.buffer;
+    node.data = from.data;
+  } else {
+    std::memcpy(node.inline_data, from.inline_data, Node::inline_bytes);
+  }
+  return y;
+}
+
+void* overwrite(const Tensor& x) {
+  Node& node = x.node();
+  if (node.buffer && node.buffer->references.load(std::memory_order_acquire) > 1) {
+    Buffer* own = new_buffer(node.buffer->bytes);
+    std::memcpy(own->data(), node.data, own->bytes);
+    drop(std::exchange(node.buffer, own));
+    node.data = own->data();
+  }
+  ++node.version;
+  return node.data;
+}
+
+namespace {
+
+const Shape scalar_shape;
+
+template <class T, class Values>
+Tensor from_values(const Values& values, const Shape& shape, Dtype dtype) {
+  require(std::int64_t(values.size()) == count(shape), "tensor: ", values.size(), " values for shape ", shape);
+  Tensor x = make(shape, dtype);
+  std::transform(values.begin(), values.end(), fresh<T>(x), [](auto v) { return T(v); });
+  return x;
+}
+
+}  // namespace
+}  // namespace detail
+
+using detail::data;
+using detail::fresh;
+using detail::make;
+
+detail::Node& Tensor::node() const noexcept { return *static_cast<Node*>(node_); }
+const Shape& Tensor::shape() const noexcept { return node_ ? node().shape : detail::scalar_shape; }
+std::int64_t Tensor::shape(int axis) const { return shape()[std::size_t(detail::checked_axis("shape", axis, rank()))]; }
+int Tensor::rank() const noexcept { return int(shape().size()); }
+std::int64_t Tensor::size() const noexcept { return node_ ? node().size : 0; }
+std::uint64_t Tensor::version() const noexcept { return node_ ? node().version : 0; }
+
+Dtype Tensor::dtype() const {
+  detail::require_value("dtype", *this);
+  return node().dtype;
+}
+
+namespace {
+
+double number_at(const Tensor& x, std::int64_t i) {
+  return detail::visit_dtype(x.dtype(), [&](auto t) { return double(data<decltype(t)>(x)[i]); });
+}
+
+template <class T> constexpr Dtype dtype_of() {
+  if constexpr (std::is_same_v<T, float>) return Dtype::float32;
+  else if constexpr (std::is_same_v<T, double>) return Dtype::float64;
+  else if constexpr (std::is_same_v<T, bool>) return Dtype::boolean;
+  else return Dtype::int64;
+}
+
+}  // namespace
+
+double Tensor::item() const {
+  detail::require_value("item", *this);
+  require(size() == 1, "item: ", shape(), " has ", size(), " elements, not 1");
+  return number_at(*this, 0);
+}
+
+double Tensor::at(std::initializer_list<std::int64_t> index) const {
+  detail::require_value("at", *this);
+  require<std::out_of_range>(int(index.size()) == rank(), "at: ", index.size(), " indices for shape ", shape());
+  std::int64_t offset = 0;
+  int axis = 0;
+  for (std::int64_t i : index) {
+    const std::int64_t n = shape()[std::size_t(axis)];
+    require<std::out_of_range>(i >= -n && i < n, "at: index ", i, " on axis ", axis, " of ", shape());
+    offset = offset * n + (i < 0 ? i + n : i);
+    ++axis;
+  }
+  return number_at(*this, offset);
+}
+
+template <class T> std::span<const T> Tensor::values() const {
+  if (empty()) return {};
+  require(dtype() == dtype_of<T>(), "values: asked for ", dtype_of<T>(), " of a ", dtype(), " tensor");
+  return {data<T>(*this), std::size_t(size())};
+}
+template std::span<const float> Tensor::values() const;
+template std::span<const double> Tensor::values() const;
+template std::span<const std::int64_t> Tensor::values() const;
+template std::span<const bool> Tensor::values() const;
+
+void Tensor::assign(const Tensor& value) {
+  detail::require_value("assign", *this);
+  detail::require_value("assign", value);
+  require(shape() == value.shape(), "assign: ", value.shape(), " to a tensor of shape ", shape());
+  require(dtype() == value.dtype(), "assign: ", value.dtype(), " to a ", dtype(), " tensor");
+  const Tensor source = value.same(*this) ? value.detach() : value;
+  std::memcpy(detail::overwrite(*this), source.node().data, std::size_t(size() * element_size(dtype())));
+}
+
+Tensor Tensor::to(Dtype target) const {
+  detail::require_value("to", *this);
+  if (target == dtype()) return *this;
+  Tensor y = make(shape(), target);
+  detail::visit_dtype(dtype(), [&](auto from) {
+    detail::visit_dtype(target, [&](auto into) {
+      using To = decltype(into);
+      const auto* x = data<decltype(from)>(*this);
+      std::transform(x, x + size(), fresh<To>(y), [](auto v) { return To(v); });
+    });
+  });
+  if (!is_floating(dtype()) || !is_floating(target)) return y;
+  return record("to", {*this}, y, [from = dtype()](const Ins&, Out, Grad g) -> Grads { return {g.to(from)}; });
+}
+
+Tensor Tensor::detach() const {
+  detail::require_value("detach", *this);
+  return detail::share(*this, shape());
+}
+
+Tensor tensor(const std::vector<float>& values, const Shape& shape) {
+  return detail::from_values<float>(values, shape, Dtype::float32);
+}
+Tensor tensor(const std::vector<double>& values, const Shape& shape) {
+  return detail::from_values<double>(values, shape, Dtype::float64);
+}
+Tensor tensor(const std::vector<std::int64_t>& values, const Shape& shape) {
+  return detail::from_values<std::int64_t>(values, shape, Dtype::int64);
+}
+Tensor tensor(const std::vector<bool>& values, const Shape& shape) {
+  return detail::from_values<bool>(values, shape, Dtype::boolean);
+}
+Tensor tensor(const std::vector<unsigned char>& values, const Shape& shape) {
+  return detail::from_values<bool>(values, shape, Dtype::boolean);
+}
+
+Tensor full(const Shape& shape, double value, Dtype dtype) {
+  Tensor x = make(shape, dtype);
+  detail::visit_dtype(dtype, [&](auto t) { std::fill_n(fresh<decltype(t)>(x), x.size(), decltype(t)(value)); });
+  return x;
+}
+Tensor zeros(const Shape& shape, Dtype dtype) { return full(shape, 0.0, dtype); }
+Tensor ones(const Shape& shape, Dtype dtype) { return full(shape, 1.0, dtype); }
+Tensor zeros_like(const Tensor& x) { return full(x.shape(), 0.0, x.dtype()); }
+Tensor ones_like(const Tensor& x) { return full(x.shape(), 1.0, x.dtype()); }
+
+Tensor arange(double stop, Dtype dtype) { return arange(0.0, stop, 1.0, dtype); }
+
+Tensor arange(double start, double stop, double step, Dtype dtype) {
+  require(std::isfinite(start) && std::isfinite(stop) && std::isfinite(step) && step != 0.0,
+          "arange: from ", start, " to ", stop, " in steps of ", step);
+  const double steps = std::max(0.0, std::ceil((stop - start) / step));
+  require<std::length_error>(steps < 1e18, "arange: from ", start, " to ", stop, " in steps of ", step);
+  Tensor x = make({std::int64_t(steps)}, dtype);
+  detail::visit_dtype(dtype, [&](auto t) {
+    for (std::int64_t i = 0; i < x.size(); ++i) fresh<decltype(t)>(x)[i] = decltype(t)(start + double(i) * step);
+  });
+  return x;
+}
+
+Tensor eye(std::int64_t n, Dtype dtype) {
+  Tensor x = zeros({n, n}, dtype);
+  detail::visit_dtype(dtype, [&](auto t) {
+    for (std::int64_t i = 0; i < n; ++i) fresh<decltype(t)>(x)[i * n + i] = decltype(t)(1);
+  });
+  return x;
+}
+
+}  // namespace surgeon
