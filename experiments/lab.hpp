@@ -1,0 +1,175 @@
+// The shared bench: what every experiment gets for nothing: options, seeds, a run folder, rows, tables, progress,
+// exit codes. An experiment is a file that says what it asks, adds its knobs, and runs with a Lab.
+// CLI11 and nlohmann-json stay behind lab.cpp, so that an experiment compiles in well under a second.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <iosfwd>
+#include <limits>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "framework/random.hpp"
+#include "framework/tensor.hpp"
+
+namespace surgeon {
+
+// ---- Errors: each is one line on stderr and an exit code -----------------------------------------------------------
+struct UsageError : std::invalid_argument { using std::invalid_argument::invalid_argument; };   // exit 2
+struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("interrupted") {} };   // exit 130
+// Anything else that leaves an experiment, and a failed Lab::check: exit 1.
+
+// ---- Options -------------------------------------------------------------------------------------------------------
+struct Limits {
+  double low = -std::numeric_limits<double>::infinity();    // of each number; both ends belong to it
+  double high = std::numeric_limits<double>::infinity();
+  std::string quick = {};                  // the default under --preset quick, as the user would type it
+  std::vector<std::string> choices = {};   // of a text; empty: anything goes
+  bool required = false;
+};
+
+// The knobs of one experiment. A name is "--d-k", or "task" for one that is given by position. The variable's value
+// when it is added is the default; it is set before the experiment runs, from (later ones win) the default, the quick
+// preset, the configuration file, the command line.
+class Options {
+ public:
+  void add(const std::string& name, bool& value, const std::string& help);   // a switch
+  void add(const std::string& name, std::int64_t& value, const std::string& help, const Limits& = {});
+  void add(const std::string& name, double& value, const std::string& help, const Limits& = {});
+  void add(const std::string& name, std::string& value, const std::string& help, const Limits& = {});
+  // Lists: 16,64,256; ranges with both ends: 16:4096:x4, 0.1:0.5:0.1, 1:5. Never empty. Texts: by commas.
+  void add(const std::string& name, std::vector<std::int64_t>& values, const std::string& help, const Limits& = {});
+  void add(const std::string& name, std::vector<double>& values, const std::string& help, const Limits& = {});
+  void add(const std::string& name, std::vector<std::string>& values, const std::string& help, const Limits& = {});
+  // What must hold between options: asked after they are set, before anything is written; `otherwise` is the error.
+  void require(std::function<bool()> holds, const std::string& otherwise);
+
+  struct Entry {
+    std::string name, help, quick;
+    bool is_switch = false, required = false;
+    std::function<void(const std::string&)> set;   // throws UsageError
+    std::function<std::string()> json;             // the value, as JSON
+    std::function<std::string()> text;             // the value, as one would type it
+    bool given = false;                            // by the command line or the configuration file
+  };
+  std::vector<Entry>& entries() { return entries_; }
+  void check() const;                              // throws UsageError for what require() asked
+
+ private:
+  Entry& entry(const std::string& name, const std::string& help, const Limits& limits);
+  std::vector<Entry> entries_;
+  std::vector<std::pair<std::function<bool()>, std::string>> required_;
+};
+
+// ---- Rows and tables -----------------------------------------------------------------------------------------------
+using Value = std::variant<std::nullptr_t, bool, std::int64_t, double, std::string>;   // nan and inf are null in JSON
+using Row = std::vector<std::pair<std::string, Value>>;                                // column, value
+
+// One number per seed, summed up. se = standard deviation / sqrt(n), nan for n = 1; percentiles interpolate linearly,
+// as NumPy's do; geomean is 0 when a value is 0 and nan when one is negative.
+struct Statistics {
+  std::int64_t n = 0;
+  double mean = 0, se = 0, median = 0, geomean = 0, p05 = 0, p95 = 0;
+};
+Statistics statistics(std::span<const double> values);
+Row operator+(Row row, const Statistics& s);   // n, mean, se, median, geomean, p05, p95 appended
+Row operator+(Row row, const Row& more);
+
+// Text in 80 columns: the first column to the left, the others to the right.
+struct Table {
+  std::string title = {};
+  std::vector<std::string> header = {};
+  std::vector<std::vector<std::string>> rows = {};
+};
+std::string number(double x, int digits = 3);                   // "0.0123", "4.1e-09", "nan"
+std::string with_error(double mean, double standard_error);     // "0.912(3)": the error in units of the last digit
+
+// ---- The bench -----------------------------------------------------------------------------------------------------
+struct Figure;   // figures.hpp
+
+class Lab {
+ public:
+  // From the common options.
+  std::uint64_t seed() const noexcept { return seed_; }
+  Dtype dtype() const noexcept { return dtype_; }
+  bool quick() const noexcept { return quick_; }                 // --preset quick
+  Rng rng(std::uint64_t stream = 0) const { return Rng(seed_, stream); }
+
+  // One measurement: to metrics.csv and metrics.jsonl at once, and to summary.json. Columns may differ between rows.
+  void row(Row row);
+  void result(const std::string& key, Value value);              // into "result" of summary.json and --json
+
+  // For the reader, on stdout; nothing of it with --json or --quiet.
+  void say(const std::string& text);                             // wrapped to 80 columns
+  void show(const Table& table);
+  void print(const std::string& text);                           // as it is
+  void verdict(const std::string& sentence);                     // what it all means; also in summary.json
+  // A claim of the experiment about its own numbers. A false one is reported and makes the exit code 1.
+  bool check(bool holds, const std::string& claim);
+  // A warning on stderr and in run.log; the same text is said once.
+  void warn(const std::string& text);
+
+  // Writes figures/<name>.svg, .png and the data beside them as .csv. Without gnuplot the data only.
+  void draw(const Figure& figure);
+
+  // body(i) for i in [0, n), on the threads the user allows, in no particular order; each body writes to its own place,
+  // so results do not depend on the number of threads. Shows progress as `what`; stops on Ctrl-C (Interrupted) and on
+  // the first exception, which is thrown on.
+  void for_each(std::int64_t n, const std::string& what, const std::function<void(std::int64_t)>& body);
+  // Where long work stands, on stderr when it is a terminal: "what  done/total  time left  note".
+  void progress(const std::string& what, std::int64_t done, std::int64_t total, const std::string& note = {});
+  static bool interrupted() noexcept;                            // Ctrl-C was pressed; the second one kills
+  static void stop_if_interrupted();                             // throws Interrupted
+
+  // The run folder. file() makes the folders on the way; write() goes through a temporary name and a rename.
+  const std::filesystem::path& folder() const noexcept { return folder_; }
+  std::filesystem::path file(const std::string& name) const;
+  void write(const std::string& name, const std::string& text);
+
+  ~Lab();
+
+ private:
+  friend class Session;
+  Lab();
+  std::uint64_t seed_ = 42;
+  Dtype dtype_ = Dtype::float32;
+  bool quick_ = false;
+  std::filesystem::path folder_;
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+// ---- An experiment -------------------------------------------------------------------------------------------------
+struct Experiment {
+  std::string name;                    // what one types
+  std::string question;                // one line
+  std::string help;                    // what is varied, what is measured, which numbers to look at
+  std::vector<std::string> examples;   // command lines that run
+  std::function<std::function<void(Lab&)>(Options&)> prepare;   // adds the options, gives back what runs; see knobs()
+  bool in_all = true;                  // part of `surgeon all`
+};
+
+// Experiment scaling() { return {"scaling", "Why ...?", "...", {"..."}, knobs<Knobs>(options, run)}; }
+template <class Knobs>
+std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options&, Knobs&),
+                                                         void (*run)(Lab&, const Knobs&)) {
+  return [=](Options& o) -> std::function<void(Lab&)> {
+    auto values = std::make_shared<Knobs>();
+    options(o, *values);
+    return [=](Lab& lab) { run(lab, *values); };
+  };
+}
+
+// The whole `surgeon` command but for the process: args without the program's name. The exit code. Terminal manners
+// (progress, colour) only where out and err are std::cout and std::cerr.
+int surgeon_command(const std::vector<Experiment>& experiments, const std::vector<std::string>& args, std::ostream& out,
+                    std::ostream& err);
+
+}  // namespace surgeon
