@@ -1,8 +1,8 @@
 // SmallList: a vector that keeps its first N elements inside itself, so that the usual op allocates nothing for it.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
-#include <initializer_list>
 #include <span>
 #include <utility>
 #include <vector>
@@ -12,8 +12,8 @@ namespace surgeon {
 template <class T, std::size_t N>
 class SmallList {
  public:
-  SmallList() = default;
-  SmallList(std::initializer_list<T> items) { for (const T& item : items) push_back(item); }
+  template <std::convertible_to<T>... Items>
+  SmallList(Items&&... items) { (push_back(std::forward<Items>(items)), ...); }
   explicit SmallList(std::span<const T> items) { for (const T& item : items) push_back(item); }
 
   void push_back(T item) {
