@@ -11,17 +11,19 @@
 
 namespace surgeon {
 
-// Handles: assigning to a tensor in here changes the layer's own (Tensor::assign).
+// Handles: assigning to a tensor in here changes the layer's own (Tensor::assign). No name occurs twice, which
+// std::invalid_argument enforces; a tensor may have two names (a tied head).
 class Parameters {
  public:
   Parameters() = default;
-  Parameters(std::initializer_list<std::pair<std::string, Tensor>> items) : items_(items) {}
+  Parameters(std::initializer_list<std::pair<std::string, Tensor>> items);
 
-  void add(std::string name, Tensor tensor) { items_.emplace_back(std::move(name), std::move(tensor)); }
+  void add(std::string name, Tensor tensor);
   void add(const std::string& prefix, const Parameters& nested);   // "prefix.name" for each
   const Tensor& operator[](std::string_view name) const;           // std::out_of_range names the nearest
+  bool contains(std::string_view name) const;
   std::vector<Tensor> tensors() const;
-  std::int64_t count() const;                                      // numbers in all of them
+  std::int64_t count() const;                                      // numbers in all of them, tied ones once
   std::size_t size() const { return items_.size(); }
   auto begin() const { return items_.begin(); }                    // of std::pair<std::string, Tensor>
   auto end() const { return items_.end(); }

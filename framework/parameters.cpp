@@ -1,0 +1,72 @@
+// Parameters: adding, finding and counting tensors by name.
+#include "framework/parameters.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <unordered_set>
+
+#include "framework/require.hpp"
+
+namespace surgeon {
+
+namespace {
+
+// Levenshtein's distance: how many letters must be put in, taken out or changed to make b of a.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t changed = diagonal + (a[i] != b[j]);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({changed, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+}  // namespace
+
+Parameters::Parameters(std::initializer_list<std::pair<std::string, Tensor>> items) {
+  for (const auto& [name, tensor] : items) add(name, tensor);
+}
+
+void Parameters::add(std::string name, Tensor tensor) {
+  detail::require(!contains(name), "parameters: two are named ", name);
+  items_.emplace_back(std::move(name), std::move(tensor));
+}
+
+void Parameters::add(const std::string& prefix, const Parameters& nested) {
+  for (const auto& [name, tensor] : nested) add(prefix + "." + name, tensor);
+}
+
+bool Parameters::contains(std::string_view name) const {
+  return std::any_of(begin(), end(), [&](const auto& item) { return item.first == name; });
+}
+
+const Tensor& Parameters::operator[](std::string_view name) const {
+  for (const auto& item : items_)
+    if (item.first == name) return item.second;
+  detail::require<std::out_of_range>(!items_.empty(), "parameters: none is named ", name, ": there are none at all");
+  const auto nearest = std::min_element(begin(), end(), [&](const auto& a, const auto& b) {
+    return edit_distance(a.first, name) < edit_distance(b.first, name);
+  });
+  throw std::out_of_range(detail::join("parameters: none is named ", name, "; the nearest is ", nearest->first));
+}
+
+std::vector<Tensor> Parameters::tensors() const {
+  std::vector<Tensor> result;
+  for (const auto& item : items_) result.push_back(item.second);
+  return result;
+}
+
+std::int64_t Parameters::count() const {
+  std::unordered_set<const void*> seen;
+  std::int64_t numbers = 0;
+  for (const auto& [name, tensor] : items_)
+    if (tensor.defined() && seen.insert(&tensor.node()).second) numbers += tensor.size();
+  return numbers;
+}
+
+}  // namespace surgeon
