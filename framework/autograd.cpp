@@ -19,6 +19,8 @@ thread_local bool recording_on = true;
 
 NoRecord::NoRecord() noexcept : before_(std::exchange(recording_on, false)) {}
 NoRecord::~NoRecord() { recording_on = before_; }
+detail::Recording::Recording() noexcept : before_(std::exchange(recording_on, true)) {}
+detail::Recording::~Recording() { recording_on = before_; }
 bool recording() noexcept { return recording_on; }
 Tensor stop_gradient(const Tensor& x) { return x.detach(); }
 

@@ -51,6 +51,21 @@ class NoRecord {
   bool before_;
 };
 
+namespace detail {
+// While one lives, ops on this thread are recorded, whatever a NoRecord further out says: for functions that
+// differentiate on their way to a value.
+class Recording {
+ public:
+  Recording() noexcept;
+  ~Recording();
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+ private:
+  bool before_;
+};
+}  // namespace detail
+
 bool recording() noexcept;
 Tensor stop_gradient(const Tensor& x);   // the same numbers; no gradient flows through
 
