@@ -1,0 +1,205 @@
+// Optimizers, learning-rate schedules and what is done to gradients between grad() and step(). Names, defaults and the
+// order of the arithmetic are PyTorch 1.13's (single-tensor path): in float64 the trajectories agree to rounding.
+//
+//   AdamW optimizer(model.parameters(), {.lr = 3e-4}, {no_decay_on_vectors()});
+//   Schedule rate = schedule::warmup_cosine(3e-4, 100, 2000);
+//   for (std::int64_t t = 0; t < 2000; ++t) {
+//     std::vector<Tensor> gradients = grad(loss(model, batch(t)), optimizer.parameters().tensors());
+//     clip_grad_norm(gradients, 1.0);
+//     optimizer.set_lr(rate(t));
+//     optimizer.step(gradients);
+//   }
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <initializer_list>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "framework/parameters.hpp"
+#include "framework/tensor.hpp"
+
+namespace surgeon {
+
+// ---- Optimizers ----------------------------------------------------------------------------------------------------
+
+// Parameters that are treated differently. A parameter belongs to the first group that takes it, if any.
+struct Group {
+  std::function<bool(std::string_view name, const Tensor& tensor)> takes;
+  std::optional<double> weight_decay = {};   // instead of the optimizer's own
+  double lr_factor = 1.0;                    // times the learning rate, whatever it is at that step
+};
+// No weight decay on norms and biases: on tensors of rank 0 and 1.
+Group no_decay_on_vectors();
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  Optimizer(const Optimizer&) = delete;
+  Optimizer& operator=(const Optimizer&) = delete;
+
+  // One update of every parameter, through its handle. gradients: one per parameter in order, of its shape and dtype; an
+  // empty one leaves its parameter and that parameter's step count alone. A tensor listed twice (a tied head) is updated
+  // once, with its first gradient. std::invalid_argument, before anything changes, for any other count, shape or dtype.
+  void step(std::span<const Tensor> gradients);
+  void step(std::initializer_list<Tensor> gradients) { step(std::span(gradients.begin(), gradients.size())); }
+
+  double lr() const noexcept { return lr_; }
+  void set_lr(double lr);   // std::invalid_argument unless finite and not negative
+  const Parameters& parameters() const noexcept { return parameters_; }
+
+  // All it remembers: "lr"; "step" (int64, one per distinct parameter); the moments as PyTorch names them, before the
+  // parameter's name ("exp_avg.W_q.weight"). A snapshot: later steps do not change it.
+  Parameters state() const;
+  // Takes a state back, all or nothing: std::invalid_argument names what is missing, too much or of another shape.
+  void restore(const Parameters& state);
+
+ protected:
+  // What one distinct parameter carries along.
+  struct Slot {
+    std::size_t index;             // of its gradient
+    Tensor parameter;
+    std::vector<Tensor> moments;   // as many as the optimizer has names for
+    double weight_decay, lr_factor;
+    std::int64_t steps = 0;
+  };
+  Optimizer(const char* name, Parameters parameters, double lr, double weight_decay, const std::vector<Group>& groups,
+            std::vector<const char*> moments);
+
+ private:
+  virtual void update(const Slot& slot, const Tensor& gradient) const = 0;   // slot.steps counts this step already
+
+  const char* name_;
+  Parameters parameters_;
+  std::vector<Slot> slots_;
+  std::vector<const char*> moment_names_;
+  double lr_;
+};
+
+struct SgdOptions {
+  double lr = 1e-3;
+  double momentum = 0.0;
+  double dampening = 0.0;
+  bool nesterov = false;      // needs momentum and no dampening
+  double weight_decay = 0.0;
+};
+// d = g + weight_decay p; with momentum b = momentum b + (1 - dampening) d (b = d the first time) and then
+// d = b, or d + momentum b with nesterov; p -= lr d. Sutskever 2013.
+class Sgd final : public Optimizer {
+ public:
+  explicit Sgd(const Parameters& parameters, const SgdOptions& options = {}, const std::vector<Group>& groups = {});
+
+ private:
+  void update(const Slot& slot, const Tensor& gradient) const override;
+  SgdOptions options_;
+};
+
+struct AdamOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.0;
+  bool amsgrad = false;
+};
+// g += weight_decay p; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
+// p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). amsgrad: the largest v so far instead of v.
+// Kingma & Ba 2014, arXiv 1412.6980; Reddi 2018, arXiv 1904.09237.
+class Adam : public Optimizer {
+ public:
+  explicit Adam(const Parameters& parameters, const AdamOptions& options = {}, const std::vector<Group>& groups = {})
+      : Adam("Adam", parameters, options, groups) {}
+
+ protected:
+  Adam(const char* name, const Parameters& parameters, const AdamOptions& options, const std::vector<Group>& groups,
+       bool decoupled = false);
+
+ private:
+  void update(const Slot& slot, const Tensor& gradient) const override;
+  AdamOptions options_;
+  bool decoupled_;
+};
+
+struct AdamWOptions {
+  double lr = 1e-3;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 1e-2;
+  bool amsgrad = false;
+};
+// Adam with the decay apart from the gradient: first p *= 1 - lr weight_decay. Loshchilov & Hutter, arXiv 1711.05101.
+class AdamW final : public Adam {
+ public:
+  explicit AdamW(const Parameters& parameters, const AdamWOptions& options = {}, const std::vector<Group>& groups = {});
+};
+
+// ---- Schedules: the learning rate of step t = 0, 1, ... ------------------------------------------------------------
+// torch.optim.lr_scheduler's closed forms; t is the number of steps done before. std::invalid_argument for what has no
+// meaning (a negative rate, 0 steps, a negative t).
+using Schedule = std::function<double(std::int64_t t)>;
+
+namespace schedule {
+Schedule constant(double lr);
+Schedule step(double lr, std::int64_t every, double gamma = 0.1);   // lr gamma^floor(t / every)           StepLR
+Schedule exponential(double lr, double gamma);                      // lr gamma^t                          ExponentialLR
+// low + (lr - low) (1 + cos(pi t / steps)) / 2. As CosineAnnealingLR it rises again after `steps`.
+Schedule cosine(double lr, std::int64_t steps, double low = 0.0);
+// lr (start + (1 - start) min(t, steps) / steps): LinearLR with start_factor = start.
+Schedule linear_warmup(double lr, std::int64_t steps, double start = 1.0 / 3);
+// linear_warmup for `warmup` steps, then cosine down to `low` at t = steps, and low for ever after.
+Schedule warmup_cosine(double lr, std::int64_t warmup, std::int64_t steps, double low = 0.0, double start = 0.01);
+}  // namespace schedule
+
+// ---- Between grad() and step() -------------------------------------------------------------------------------------
+
+// The Euclidean norm over all of them as one vector, summed in float64. Empty tensors count for nothing.
+double grad_norm(std::span<const Tensor> gradients);
+
+// Replaces the gradients by theirs times min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does, and
+// returns the norm before. A norm of inf or nan makes them nan: look at the norm before stepping (OutlierGuard does).
+double clip_grad_norm(std::span<Tensor> gradients, double max_norm);
+
+// Gradient accumulation: the mean over several small batches, which is the gradient of one large batch when the loss is
+// a mean and the batches are equally large.
+class GradientMean {
+ public:
+  void add(std::span<const Tensor> gradients);   // the same count, shapes and dtypes each time
+  std::int64_t count() const noexcept { return count_; }
+  std::vector<Tensor> take();                    // and starts over; std::invalid_argument when nothing was added
+
+ private:
+  std::vector<Tensor> sums_;
+  std::int64_t count_ = 0;
+};
+
+struct OutlierOptions {
+  double factor = 10.0;        // how many times the median is too much
+  std::int64_t window = 100;   // accepted norms that the median is taken over
+  std::int64_t warmup = 20;    // so many must be there before any is refused
+  std::int64_t patience = 5;   // so many refused in a row are no outliers: the window starts over
+};
+// Skips steps whose gradient is out of all proportion: `if (guard.accept(norm)) optimizer.step(gradients);`.
+// The rule: a norm that is inf or nan is always refused. With at least `warmup` norms in the window, one above
+// factor x median is refused, unless the `patience` before it were too: then the level has changed, the window is
+// emptied and the norm accepted. Only accepted norms enter the window.
+class OutlierGuard {
+ public:
+  explicit OutlierGuard(const OutlierOptions& options = {});
+  bool accept(double norm);
+  std::int64_t refused() const noexcept { return refused_; }   // in all
+
+  Tensor state() const;                // float64, for checkpoints
+  void restore(const Tensor& state);   // std::invalid_argument when it is none
+
+ private:
+  OutlierOptions options_;
+  std::deque<double> window_;
+  std::int64_t refused_ = 0, in_a_row_ = 0;
+};
+
+}  // namespace surgeon

@@ -1,0 +1,79 @@
+// Tensors in files: safetensors (weights and checkpoints; readable by PyTorch's ecosystem), .npy and .npz (NumPy).
+// Every file is written whole or not at all: into ".NAME.tmp" in the same folder, fsync, rename, fsync of the folder.
+// A process that is killed meanwhile leaves the old file as it was, and a temporary that the next save takes over.
+// Every reader checks what it reads before it allocates: a hostile file is an IoError, never a crash.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+
+#include "framework/optim.hpp"
+#include "framework/parameters.hpp"
+#include "framework/random.hpp"
+#include "framework/tensor.hpp"
+
+namespace surgeon {
+
+// "FILE: what is wrong".
+struct IoError : std::runtime_error { using std::runtime_error::runtime_error; };
+
+// Writes a text or any bytes whole or not at all, as all of the below do.
+void write_file(const std::filesystem::path& path, std::string_view bytes);
+
+// ---- safetensors: https://github.com/huggingface/safetensors, "Format" ---------------------------------------------
+
+using Metadata = std::map<std::string, std::string>;   // both UTF-8
+
+struct TensorFile {
+  Parameters tensors;    // in the order of the header
+  Metadata metadata;
+};
+
+// Names and metadata must be UTF-8 and no name "__metadata__": std::invalid_argument. A CRC-32 over header and numbers
+// goes into the metadata as "surgeon.crc32", so that damage is noticed; load checks it where there is one.
+void save_safetensors(const std::filesystem::path& path, const Parameters& tensors, const Metadata& metadata = {});
+// F32, F64, I64 and BOOL as they are; F16 and BF16 widened to float32; shorter integers to int64.
+TensorFile load_safetensors(const std::filesystem::path& path);
+Metadata load_metadata(const std::filesystem::path& path);   // of the header alone; the numbers are not read
+
+// ---- NumPy's .npy and .npz -----------------------------------------------------------------------------------------
+
+// f4, f8, i8 and bool as they are; f2 widened to float32, shorter integers to int64; little-endian, in C or Fortran order.
+void save_npy(const std::filesystem::path& path, const Tensor& x);
+Tensor load_npy(const std::filesystem::path& path);
+// Stored, as numpy.savez writes them: compressed, encrypted and files of 4 GiB and more are refused.
+void save_npz(const std::filesystem::path& path, const Parameters& tensors);
+Parameters load_npz(const std::filesystem::path& path);
+
+// ---- Weights and checkpoints ---------------------------------------------------------------------------------------
+
+// Assigns to each parameter the value of its name: all or nothing. std::invalid_argument names what is missing, too
+// much, or of another shape or dtype.
+void assign_all(const Parameters& parameters, const Parameters& values);
+
+// Where a run stands, besides its weights and its optimizer.
+struct Progress {
+  std::int64_t step = 0;                  // updates done
+  std::int64_t cursor = 0;                // where the data stand, in the caller's own units
+  std::map<std::string, Rng> generators = {};
+  std::string config = {};                // the caller's text: what the run was asked to do
+  Parameters extra = {};                  // whatever else must come back (an OutlierGuard's state, a best loss)
+};
+
+// One safetensors file: the weights under their own names, the rest under "optimizer/..." and "extra/..." and in the
+// metadata. A run that saves, stops, loads and goes on makes the same numbers as one that never stopped.
+void save_checkpoint(const std::filesystem::path& path, const Parameters& parameters, const Optimizer& optimizer,
+                     const Progress& progress);
+// Gives the weights and the optimizer back, all or nothing: IoError when the file is damaged, is no checkpoint, or does
+// not fit them.
+Progress load_checkpoint(const std::filesystem::path& path, const Parameters& parameters, Optimizer& optimizer);
+// Only the weights of a checkpoint, or of any safetensors file.
+void load_weights(const std::filesystem::path& path, const Parameters& parameters);
+// The config alone, to build the model that a checkpoint belongs to.
+std::string checkpoint_config(const std::filesystem::path& path);
+
+}  // namespace surgeon
