@@ -17,6 +17,7 @@
 #include <initializer_list>
 #include <optional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -61,8 +62,9 @@ class Optimizer {
  protected:
   // What one distinct parameter carries along.
   struct Slot {
-    std::size_t index;             // of its gradient
+    std::string name;
     Tensor parameter;
+    std::size_t index;             // of its gradient
     std::vector<Tensor> moments;   // as many as the optimizer has names for
     double weight_decay, lr_factor;
     std::int64_t steps = 0;
@@ -71,7 +73,10 @@ class Optimizer {
             std::vector<const char*> moments);
 
  private:
-  virtual void update(const Slot& slot, const Tensor& gradient) const = 0;   // slot.steps counts this step already
+  virtual void update(const Slot& slot, const Tensor& gradient, double lr) const = 0;   // slot.steps counts it already
+  void add_slot(const std::string& label, const Tensor& tensor, std::size_t index, double weight_decay,
+                const std::vector<Group>& groups);
+  Parameters moments() const;
 
   const char* name_;
   Parameters parameters_;
@@ -94,7 +99,7 @@ class Sgd final : public Optimizer {
   explicit Sgd(const Parameters& parameters, const SgdOptions& options = {}, const std::vector<Group>& groups = {});
 
  private:
-  void update(const Slot& slot, const Tensor& gradient) const override;
+  void update(const Slot& slot, const Tensor& gradient, double lr) const override;
   SgdOptions options_;
 };
 
@@ -119,7 +124,7 @@ class Adam : public Optimizer {
        bool decoupled = false);
 
  private:
-  void update(const Slot& slot, const Tensor& gradient) const override;
+  void update(const Slot& slot, const Tensor& gradient, double lr) const override;
   AdamOptions options_;
   bool decoupled_;
 };
@@ -161,7 +166,7 @@ Schedule warmup_cosine(double lr, std::int64_t warmup, std::int64_t steps, doubl
 double grad_norm(std::span<const Tensor> gradients);
 
 // Replaces the gradients by theirs times min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does, and
-// returns the norm before. A norm of inf or nan makes them nan: look at the norm before stepping (OutlierGuard does).
+// returns the norm before. A norm of inf or nan leaves zeros and nans: look at it before stepping (OutlierGuard does).
 double clip_grad_norm(std::span<Tensor> gradients, double max_norm);
 
 // Gradient accumulation: the mean over several small batches, which is the gradient of one large batch when the loss is
@@ -185,7 +190,7 @@ struct OutlierOptions {
 };
 // Skips steps whose gradient is out of all proportion: `if (guard.accept(norm)) optimizer.step(gradients);`.
 // The rule: a norm that is inf or nan is always refused. With at least `warmup` norms in the window, one above
-// factor x median is refused, unless the `patience` before it were too: then the level has changed, the window is
+// factor * median is refused, unless the `patience` before it were too: then the level has changed, the window is
 // emptied and the norm accepted. Only accepted norms enter the window.
 class OutlierGuard {
  public:

@@ -33,7 +33,7 @@ Parameters::Parameters(std::initializer_list<std::pair<std::string, Tensor>> ite
 }
 
 void Parameters::add(std::string name, Tensor tensor) {
-  detail::require(!contains(name), "parameters: two are named ", name);
+  detail::require(places_.emplace(name, items_.size()).second, "parameters: two are named ", name);
   items_.emplace_back(std::move(name), std::move(tensor));
 }
 
@@ -41,13 +41,8 @@ void Parameters::add(const std::string& prefix, const Parameters& nested) {
   for (const auto& [name, tensor] : nested) add(prefix + "." + name, tensor);
 }
 
-bool Parameters::contains(std::string_view name) const {
-  return std::any_of(begin(), end(), [&](const auto& item) { return item.first == name; });
-}
-
 const Tensor& Parameters::operator[](std::string_view name) const {
-  for (const auto& item : items_)
-    if (item.first == name) return item.second;
+  if (const auto place = places_.find(name); place != places_.end()) return items_[place->second].second;
   detail::require<std::out_of_range>(!items_.empty(), "parameters: none is named ", name, ": there are none at all");
   const auto nearest = std::min_element(begin(), end(), [&](const auto& a, const auto& b) {
     return edit_distance(a.first, name) < edit_distance(b.first, name);
@@ -67,6 +62,23 @@ std::int64_t Parameters::count() const {
   for (const auto& [name, tensor] : items_)
     if (tensor.defined() && seen.insert(&tensor.node()).second) numbers += tensor.size();
   return numbers;
+}
+
+void require_alike(std::string_view what, const Parameters& expected, const Parameters& given) {
+  for (const auto& [name, tensor] : expected) {
+    detail::require(given.contains(name), what, ": ", name, " is missing");
+    const Tensor& other = given[name];
+    detail::require(tensor.defined() && other.defined(), what, ": ", name, " has no values");
+    detail::require(other.shape() == tensor.shape() && other.dtype() == tensor.dtype(), what, ": ", name, " is ",
+                    other.dtype(), " ", other.shape(), ", not ", tensor.dtype(), " ", tensor.shape());
+  }
+  for (const auto& [name, tensor] : given)
+    detail::require(expected.contains(name), what, ": ", name, " has no place here");
+}
+
+void assign_all(const Parameters& parameters, const Parameters& values) {
+  require_alike("assign_all", parameters, values);
+  for (const auto& [name, tensor] : parameters) Tensor(tensor).assign(values[name]);
 }
 
 }  // namespace surgeon

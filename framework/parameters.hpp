@@ -2,6 +2,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -21,7 +22,7 @@ class Parameters {
   void add(std::string name, Tensor tensor);
   void add(const std::string& prefix, const Parameters& nested);   // "prefix.name" for each
   const Tensor& operator[](std::string_view name) const;           // std::out_of_range names the nearest
-  bool contains(std::string_view name) const;
+  bool contains(std::string_view name) const { return places_.find(name) != places_.end(); }
   std::vector<Tensor> tensors() const;
   std::int64_t count() const;                                      // numbers in all of them, tied ones once
   std::size_t size() const { return items_.size(); }
@@ -30,6 +31,13 @@ class Parameters {
 
  private:
   std::vector<std::pair<std::string, Tensor>> items_;
+  std::map<std::string, std::size_t, std::less<>> places_;   // a file may bring a million names
 };
+
+// std::invalid_argument unless both have the same names, in any order, each with the same shape and dtype. `what` opens
+// the sentence, which names what is missing, too much or different.
+void require_alike(std::string_view what, const Parameters& expected, const Parameters& given);
+// Assigns to each parameter the value of its name. All or nothing: require_alike first.
+void assign_all(const Parameters& parameters, const Parameters& values);
 
 }  // namespace surgeon

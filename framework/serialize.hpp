@@ -51,10 +51,6 @@ Parameters load_npz(const std::filesystem::path& path);
 
 // ---- Weights and checkpoints ---------------------------------------------------------------------------------------
 
-// Assigns to each parameter the value of its name: all or nothing. std::invalid_argument names what is missing, too
-// much, or of another shape or dtype.
-void assign_all(const Parameters& parameters, const Parameters& values);
-
 // Where a run stands, besides its weights and its optimizer.
 struct Progress {
   std::int64_t step = 0;                  // updates done
