@@ -74,7 +74,8 @@ void arithmetic(Table& table) {
     table.binary("a / b", normal(a), positive(b), [](const Tensor& x, const Tensor& y) { return x / y; });
   }
   using Pair = std::pair<Shape, Shape>;
-  for (const auto& [a, b] : {Pair{{2, 3}, {2, 3}}, Pair{{2, 3}, {3}}, Pair{{2, 1}, {1, 3}}, Pair{{}, {4}}, Pair{{9, 7}, {7}}}) {
+  const std::vector<Pair> pairs = {{{2, 3}, {2, 3}}, {{2, 3}, {3}}, {{2, 1}, {1, 3}}, {{}, {4}}, {{9, 7}, {7}}};
+  for (const auto& [a, b] : pairs) {
     // One operand on a grid, the other half a step beside it: never a tie.
     table.binary("maximum", distinct(a), distinct(b) + 0.125, maximum);
     table.binary("minimum", distinct(a), distinct(b) + 0.125, minimum);
@@ -385,8 +386,8 @@ void attentions(Table& table) {
 std::vector<OpCase> op_cases() {
   points() = Rng(2024);
   Table table;
-  for (const auto group : {arithmetic, functions, choices, reductions, shapes, indices, products, normalisations, losses,
-                           attentions})
+  for (const auto group : {arithmetic, functions, choices, reductions, shapes, indices, products, normalisations,
+                           losses, attentions})
     group(table);
   return std::move(table.rows);
 }
