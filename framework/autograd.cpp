@@ -43,7 +43,7 @@ void attach(const Tensor& value, Step* step) noexcept {
   Node& node = value.node();
   for (const Tensor& input : step->inputs) {
     step->saved_versions += input.version();
-    if (input.node().id > node.id) node.id = new_id();   // made after the value: the order must still hold
+    if (input.node().id > node.id) node.id = newest_id();   // made after the value, or by another thread
   }
   node.step = step;
 }
@@ -170,6 +170,16 @@ void check_versions(const Node& node) {
           ": a value it saved was changed by assign() after it was used");
 }
 
+// A handle that counts nothing, for a node that lives on anyway.
+class Borrowed {
+ public:
+  explicit Borrowed(Node* node) { new (place_) Tensor(static_cast<Counted*>(node)); }
+  operator const Tensor&() const { return *reinterpret_cast<const Tensor*>(place_); }
+
+ private:
+  alignas(Tensor) std::byte place_[sizeof(Tensor)];
+};
+
 // Undoes broadcasting: what was repeated is summed. Adds up what reaches a tensor on several ways.
 void deliver(Visit& visit, Tensor gradient, const char* op, std::size_t input) {
   const Node& x = *visit.node;
@@ -198,8 +208,7 @@ void walk(Visits& visits) {
     const std::uint64_t mask = wanted_inputs(visits, *step, any);
     if (!any) return;
     check_versions(*visit.node);
-    visit.node->references.fetch_add(1, std::memory_order_relaxed);
-    const Tensor y(static_cast<Counted*>(visit.node));
+    const Borrowed y(visit.node);
     // A target's gradient is an answer and is kept; any other is done with after this.
     const Tensor g = visit.target ? visit.gradient : std::move(visit.gradient);
     Grads gradients = step->pull(Ins(step->inputs, mask), y, g);

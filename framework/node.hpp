@@ -42,7 +42,8 @@ template <class T> T* fresh(const Tensor& x) noexcept { return static_cast<T*>(x
 // For optimizers and loading: un-shares the buffer, counts a new version, and lets the caller overwrite the numbers.
 void* overwrite(const Tensor& x);
 
-std::uint64_t new_id() noexcept;
+std::uint64_t new_id() noexcept;      // larger than any this thread was given before
+std::uint64_t newest_id() noexcept;   // larger than any thread was given before
 
 // For the engine, recorded like any op: g summed back to the shape it was broadcast from; x under a new identity;
 // a + b in a's own memory when nobody else can see it (with recording off only).

@@ -195,7 +195,9 @@ Tensor if_wanted(const Ins& in, std::size_t i, const Make& make_gradient) {
 
 Tensor operator+(const Tensor& a, const Tensor& b) {
   return record("add", {a, b}, binary("add", Binary::add, a, b),
-                [](const Ins&, Out, Grad g) -> Grads { return {g, g}; });
+                [](const Ins& in, Out, Grad g) -> Grads {
+                  return {in.wanted(0) ? g : Tensor(), in.wanted(1) ? g : Tensor()};
+                });
 }
 
 Tensor operator-(const Tensor& a, const Tensor& b) {

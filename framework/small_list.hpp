@@ -13,7 +13,8 @@ template <class T, std::size_t N>
 class SmallList {
  public:
   template <std::convertible_to<T>... Items>
-  SmallList(Items&&... items) { (push_back(std::forward<Items>(items)), ...); }
+    requires(sizeof...(Items) <= N)
+  SmallList(Items&&... items) : inline_{T(std::forward<Items>(items))...}, size_(sizeof...(Items)) {}
   explicit SmallList(std::span<const T> items) { for (const T& item : items) push_back(item); }
 
   void push_back(T item) {
