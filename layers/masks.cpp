@@ -1,5 +1,9 @@
 #include "layers/masks.hpp"
 
+#include <algorithm>
+#include <cmath>
+
+#include "framework/ops.hpp"
 #include "framework/require.hpp"
 
 namespace surgeon {
@@ -27,6 +31,39 @@ Tensor reverse_mask(std::int64_t T) {
 
 Tensor no_mask(std::int64_t T) {
   return mask("no_mask", T, [](std::int64_t, std::int64_t) { return true; });
+}
+
+Tensor window_mask(std::int64_t T, std::int64_t window) {
+  detail::require(window >= 1, "window_mask: window = ", window, ": it must be at least 1");
+  return mask("window_mask", T, [=](std::int64_t i, std::int64_t j) { return j <= i && i - j < window; });
+}
+
+Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T) {
+  const std::int64_t batch = std::ssize(lengths);
+  std::vector<unsigned char> real(static_cast<std::size_t>(count({batch, T})));
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const std::int64_t length = lengths[static_cast<std::size_t>(b)];
+    detail::require(length >= 0 && length <= T, "padding_mask: length ", length, " is not in [0, ", T, "]");
+    std::fill_n(real.begin() + b * T, length, 1);
+  }
+  return tensor(real, {batch, 1, T});
+}
+
+Tensor both(const Tensor& a, const Tensor& b) { return where(a, b, full({}, 0.0, Dtype::boolean)); }
+
+Tensor alibi_bias(std::int64_t heads, std::int64_t T, Dtype dtype) {
+  detail::require(heads >= 1 && T >= 0, "alibi_bias: heads = ", heads, ", T = ", T, ": there is no such bias");
+  std::int64_t power = 1;
+  while (power * 2 <= heads) power *= 2;
+  std::vector<double> bias;
+  bias.reserve(static_cast<std::size_t>(count({heads, T, T})));
+  for (std::int64_t h = 0; h < heads; ++h) {
+    const double step = h < power ? double(h + 1) / double(power) : (double(h - power) + 0.5) / double(power);
+    const double slope = std::exp2(-8.0 * step);
+    for (std::int64_t i = 0; i < T; ++i)
+      for (std::int64_t j = 0; j < T; ++j) bias.push_back(-slope * double(i - j));
+  }
+  return tensor(bias, {heads, T, T}).to(dtype);
 }
 
 }  // namespace surgeon

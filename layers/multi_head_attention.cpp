@@ -1,6 +1,7 @@
 #include "layers/multi_head_attention.hpp"
 
 #include "framework/require.hpp"
+#include "layers/positions.hpp"
 
 namespace surgeon {
 
@@ -16,44 +17,60 @@ std::int64_t checked_heads(std::int64_t d_model, std::int64_t num_heads) {
   return num_heads;
 }
 
+std::int64_t checked_kv_heads(std::int64_t kv_heads, std::int64_t num_heads) {
+  if (kv_heads == 0) return num_heads;
+  require(kv_heads >= 1 && num_heads % kv_heads == 0, "MultiHeadAttention: kv_heads = ", kv_heads,
+          " does not divide num_heads = ", num_heads);
+  return kv_heads;
+}
+
+// [B, T, heads * d] -> [B, heads, T, d]
 Tensor split_heads(const Tensor& x, std::int64_t heads) {
-  const Tensor apart = reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads});
-  return reshape(permute(apart, {0, 2, 1, 3}), {x.shape(0) * heads, x.shape(1), x.shape(2) / heads});
+  return permute(reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads}), {0, 2, 1, 3});
 }
 
-Tensor join_heads(const Tensor& x, std::int64_t heads) {
-  const Tensor apart = reshape(x, {x.shape(0) / heads, heads, x.shape(1), x.shape(2)});
-  return reshape(permute(apart, {0, 2, 1, 3}), {x.shape(0) / heads, x.shape(1), heads * x.shape(2)});
+Tensor join_heads(const Tensor& x) {
+  return reshape(permute(x, {0, 2, 1, 3}), {x.shape(0), x.shape(2), x.shape(1) * x.shape(3)});
 }
 
-// One mask for each head: a batch entry's own mask holds for all of its heads.
-Tensor mask_of_heads(const Tensor& mask, std::int64_t batch, std::int64_t heads) {
-  if (mask.rank() < 3) return mask;
-  const Shape& shape = mask.shape();
-  const bool per_head = mask.rank() == 4;
-  require(mask.rank() <= 4 && (shape[0] == batch || shape[0] == 1) && (!per_head || shape[1] == heads || shape[1] == 1),
-          "MultiHeadAttention: a mask ", shape, " does not fit a batch of ", batch, " with ", heads, " heads");
-  const std::int64_t Tq = mask.shape(-2), Tk = mask.shape(-1);
-  const Tensor apart = per_head ? mask : reshape(mask, {shape[0], 1, Tq, Tk});
-  return reshape(broadcast_to(apart, {batch, heads, Tq, Tk}), {batch * heads, Tq, Tk});
+// A batch entry's own mask holds for all of its heads.
+Tensor mask_of_heads(const Tensor& mask, std::int64_t batch) {
+  if (mask.rank() != 3) return mask;
+  require(mask.shape(0) == batch || mask.shape(0) == 1, "MultiHeadAttention: a mask ", mask.shape(),
+          " does not fit a batch of ", batch);
+  return reshape(mask, {mask.shape(0), 1, mask.shape(1), mask.shape(2)});
 }
 
 }  // namespace
 
 MultiHeadAttention::MultiHeadAttention(std::int64_t d_model_, std::int64_t num_heads_, Rng& rng, Dtype dtype)
-    : d_model(d_model_), num_heads(checked_heads(d_model_, num_heads_)), d_k(d_model / num_heads),
-      W_q(d_model, d_model, rng, dtype), W_k(d_model, d_model, rng, dtype), W_v(d_model, d_model, rng, dtype),
-      W_o(d_model, d_model, rng, dtype) {}
+    : MultiHeadAttention(d_model_, num_heads_, MultiHeadConfig{}, rng, dtype) {}
+
+MultiHeadAttention::MultiHeadAttention(std::int64_t d_model_, std::int64_t num_heads_, const MultiHeadConfig& config,
+                                       Rng& rng, Dtype dtype)
+    : d_model(d_model_), num_heads(checked_heads(d_model_, num_heads_)),
+      kv_heads(checked_kv_heads(config.kv_heads, num_heads)), d_k(d_model / num_heads), rotary_base(config.rotary_base),
+      W_q(d_model, d_model, rng, dtype, config.bias), W_k(d_model, kv_heads * d_k, rng, dtype, config.bias),
+      W_v(d_model, kv_heads * d_k, rng, dtype, config.bias), W_o(d_model, d_model, rng, dtype, config.bias) {
+  if (config.learned_scale) scale = full({num_heads}, *config.learned_scale, dtype);
+}
 
 AttentionResult MultiHeadAttention::operator()(const Tensor& x, const AttentionOptions& options) const {
   detail::require_value("MultiHeadAttention", x);
   require(x.rank() == 3 && x.shape(2) == d_model, "MultiHeadAttention: x ", x.shape(), " is not [batch, T, ", d_model,
           "]");
   AttentionOptions per_head = options;
-  if (options.mask.defined()) per_head.mask = mask_of_heads(options.mask, x.shape(0), num_heads);
-  AttentionResult result = attention(split_heads(W_q(x), num_heads), split_heads(W_k(x), num_heads),
-                                     split_heads(W_v(x), num_heads), per_head);
-  result.output = W_o(join_heads(result.output, num_heads));
+  if (options.mask.defined()) per_head.mask = mask_of_heads(options.mask, x.shape(0));
+  if (scale.defined()) per_head.scale = scale;
+  Tensor Q = split_heads(W_q(x), num_heads);
+  Tensor K = split_heads(W_k(x), kv_heads);
+  const Tensor V = split_heads(W_v(x), kv_heads);
+  if (rotary_base > 0.0) {
+    Q = rotary(Q, rotary_base);
+    K = rotary(K, rotary_base);
+  }
+  AttentionResult result = detail::attention_of_heads(Q, K, V, per_head);
+  result.output = W_o(join_heads(result.output));
   return result;
 }
 
@@ -63,6 +80,7 @@ Parameters MultiHeadAttention::parameters() const {
   all.add("W_k", W_k.parameters());
   all.add("W_v", W_v.parameters());
   all.add("W_o", W_o.parameters());
+  if (scale.defined()) all.add("scale", scale);
   return all;
 }
 

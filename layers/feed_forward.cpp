@@ -1,0 +1,30 @@
+#include "layers/feed_forward.hpp"
+
+namespace surgeon {
+
+FeedForward::FeedForward(std::int64_t d_model, std::int64_t hidden, Rng& rng, Activation activation_, Dtype dtype,
+                         bool with_bias)
+    : activation(activation_), linear1(d_model, hidden, rng, dtype, with_bias),
+      linear2(hidden, d_model, rng, dtype, with_bias) {
+  if (activation == Activation::swiglu) gate.emplace(d_model, hidden, rng, dtype, with_bias);
+}
+
+Tensor FeedForward::operator()(const Tensor& x) const {
+  const Tensor inner = linear1(x);
+  switch (activation) {
+    case Activation::relu: return linear2(relu(inner));
+    case Activation::gelu: return linear2(gelu(inner));
+    case Activation::gelu_tanh: return linear2(gelu(inner, Gelu::tanh));
+    default: return linear2(silu((*gate)(x)) * inner);
+  }
+}
+
+Parameters FeedForward::parameters() const {
+  Parameters all;
+  all.add("linear1", linear1.parameters());
+  all.add("linear2", linear2.parameters());
+  if (gate) all.add("gate", gate->parameters());
+  return all;
+}
+
+}  // namespace surgeon

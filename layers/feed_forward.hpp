@@ -1,0 +1,26 @@
+// FeedForward: the two-layer network applied to each token. Vaswani et al. 2017, section 3.3.
+#pragma once
+
+#include <optional>
+
+#include "layers/linear.hpp"
+
+namespace surgeon {
+
+// gelu, relu: linear2(f(linear1(x))).  swiglu: linear2(silu(gate(x)) * linear1(x)), Shazeer 2020, arXiv 2002.05202.
+// gelu_tanh is GPT-2's approximation.
+enum class Activation { relu, gelu, gelu_tanh, swiglu };
+
+struct FeedForward {
+  // hidden: the width between; 4 d_model is usual, 8/3 d_model for swiglu.
+  FeedForward(std::int64_t d_model, std::int64_t hidden, Rng& rng, Activation activation = Activation::gelu,
+              Dtype dtype = Dtype::float32, bool with_bias = true);
+  Tensor operator()(const Tensor& x) const;   // [..., d_model] -> [..., d_model]
+  Parameters parameters() const;              // linear1.*, linear2.*, and gate.* for swiglu
+
+  Activation activation;
+  Linear linear1, linear2;
+  std::optional<Linear> gate;
+};
+
+}  // namespace surgeon

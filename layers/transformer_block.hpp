@@ -1,0 +1,39 @@
+// TransformerBlock: attention, then a feed-forward network, each with a norm and a way around it.
+#pragma once
+
+#include "layers/dropout.hpp"
+#include "layers/feed_forward.hpp"
+#include "layers/layer_norm.hpp"
+#include "layers/multi_head_attention.hpp"
+
+namespace surgeon {
+
+// pre: x + f(norm(x)), Xiong 2020, arXiv 2002.04745.  post: norm(x + f(x)), Vaswani et al. 2017.
+enum class NormPlace { pre, post };
+
+struct BlockConfig {
+  std::int64_t d_model = 64;
+  std::int64_t heads = 4;
+  std::int64_t hidden = 0;              // of the feed-forward network; 0: 4 d_model
+  NormPlace norm_place = NormPlace::pre;
+  NormKind norm = NormKind::layer;
+  Activation activation = Activation::gelu;
+  double dropout = 0.0;                 // of weights, and of what each half adds
+  MultiHeadConfig projections = {};     // grouped queries, biases, learned scale, rotary positions
+  Dtype dtype = Dtype::float32;
+};
+
+struct TransformerBlock {
+  TransformerBlock(const BlockConfig& config, Rng& rng);
+  // x [B, T, d_model]. Options as MultiHeadAttention has them; with options.rng set, the block drops.
+  AttentionResult operator()(const Tensor& x, const AttentionOptions& options = {}) const;
+  Parameters parameters() const;   // norm1.*, attention.*, norm2.*, feed_forward.*
+
+  NormPlace norm_place;
+  Norm norm1, norm2;
+  MultiHeadAttention attention;
+  FeedForward feed_forward;
+  Dropout dropout;
+};
+
+}  // namespace surgeon
