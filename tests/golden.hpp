@@ -1,0 +1,27 @@
+// Golden files: reference cases that tests/make_golden.py made with PyTorch, in the JSON format its docstring describes.
+// Here they are read and held against tensors; what to call for each op is test_golden.cpp's business.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "framework/framework.hpp"
+
+namespace surgeon::tests {
+
+using Json = nlohmann::json;
+
+Json golden_cases(const std::string& file);   // tests/golden/<file>: an array of cases
+
+// A tensor of a case: floating values take this dtype, integers and booleans keep theirs.
+Tensor golden_tensor(const Json& written, Dtype floating);
+// The numbers that make_golden.py draws for a seed; kind "any", "positive" or "small".
+Tensor golden_draw(const Shape& shape, std::uint64_t seed, const std::string& kind, Dtype dtype);
+
+// Empty when they agree, else one sentence with the index and both values. |actual - expected| may be
+// tolerance * (|expected| + the largest finite |expected| of the tensor); nan and infinities must be the same.
+std::string golden_difference(const Tensor& actual, const Json& expected, double tolerance);
+
+}  // namespace surgeon::tests
