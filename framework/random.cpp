@@ -1,0 +1,103 @@
+// Rng's numbers and the tensors made of them. The numbers themselves come from kernels/isa_random.cpp.
+#include "framework/random.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "framework/kernels/random.hpp"
+#include "framework/kernels/threads.hpp"
+#include "framework/node.hpp"
+#include "framework/require.hpp"
+
+namespace surgeon {
+
+namespace kernels {
+const Random& random() noexcept { return choose(baseline::random, v3::random, v4::random); }
+}  // namespace kernels
+
+namespace {
+
+constexpr std::int64_t grain = 4096;   // blocks: a thread costs about as much to start as these take
+
+kernels::Stream next_blocks(Rng& rng, std::int64_t blocks) {
+  return {rng.seed(), rng.stream(), rng.take(std::uint64_t(blocks))};
+}
+
+// n results, per_block to a block, cut over threads between blocks.
+template <class T>
+void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
+  const std::int64_t blocks = (n + per_block - 1) / per_block;
+  const kernels::Stream from = next_blocks(rng, blocks);
+  kernels::parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
+    const kernels::Stream here = {from.seed, from.stream, from.position + std::uint64_t(begin)};
+    kernel(here, std::min(end * per_block, n) - begin * per_block, y + begin * per_block);
+  });
+}
+
+template <class T>
+T one(Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
+  T y;
+  kernel(next_blocks(rng, 1), 1, &y);
+  return y;
+}
+
+// Unbiased: the incomplete last round of [0, 2^64) is thrown back.
+std::uint64_t below_unsigned(std::uint64_t n, Rng& rng) {
+  const std::uint64_t incomplete = -n % n;
+  for (;;)
+    if (const std::uint64_t x = rng.next(); x >= incomplete) return x % n;
+}
+
+}  // namespace
+
+std::uint64_t Rng::next() {
+  std::uint32_t words[2];
+  kernels::random().bits(next_blocks(*this, 1), 2, words);
+  return words[0] | std::uint64_t{words[1]} << 32;
+}
+
+double Rng::uniform() { return one(*this, kernels::random().uniform_double); }
+double Rng::normal() { return one(*this, kernels::random().normal_double); }
+
+std::int64_t Rng::below(std::int64_t n) {
+  detail::require(n >= 1, "Rng::below: no number from 0 to below ", n);
+  return std::int64_t(below_unsigned(std::uint64_t(n), *this));
+}
+
+Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
+  detail::require(is_floating(dtype), "randn: ", dtype, " is no floating dtype");
+  Tensor y = detail::make(shape, dtype);
+  const kernels::Random& kernel = kernels::random();
+  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 4, rng, kernel.normal_float);
+  else fill(detail::fresh<double>(y), y.size(), 4, rng, kernel.normal_double);
+  return y;
+}
+
+Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
+  detail::require(is_floating(dtype), "rand: ", dtype, " is no floating dtype");
+  Tensor y = detail::make(shape, dtype);
+  const kernels::Random& kernel = kernels::random();
+  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 2, rng, kernel.uniform_float);
+  else fill(detail::fresh<double>(y), y.size(), 2, rng, kernel.uniform_double);
+  return y;
+}
+
+Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {
+  detail::require(low < high, "randint: nothing from ", low, " to below ", high);
+  Tensor y = detail::make(shape, Dtype::int64);
+  const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
+  std::generate_n(detail::fresh<std::int64_t>(y), y.size(),
+                  [&] { return std::int64_t(std::uint64_t(low) + below_unsigned(range, rng)); });
+  return y;
+}
+
+// Fisher-Yates.
+std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng) {
+  detail::require(n >= 0, "permutation: of ", n, " numbers");
+  std::vector<std::int64_t> order(std::size_t(n), 0);
+  std::iota(order.begin(), order.end(), std::int64_t{0});
+  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[std::size_t(rng.below(std::int64_t(i)))]);
+  return order;
+}
+
+}  // namespace surgeon
