@@ -20,14 +20,8 @@ struct Buffer {
 // Up to 64 bytes of numbers live in the node itself: small tensors cost one allocation.
 struct Node : Counted {
   static constexpr std::size_t inline_bytes = 64;
-  Dtype dtype = Dtype::float32;
-  std::uint64_t id = 0;        // grows with every tensor made: sorting by id is the topological order
-  std::uint64_t version = 0;
-  std::int64_t size = 0;
-  void* data = nullptr;
   Buffer* buffer = nullptr;    // null when the numbers are inline
   Step* step = nullptr;        // null for a leaf
-  Shape shape;
   alignas(64) std::byte inline_data[inline_bytes];
 };
 
@@ -67,3 +61,5 @@ decltype(auto) visit_dtype(Dtype dtype, const Body& body) {
 }
 
 }  // namespace surgeon::detail
+
+inline surgeon::detail::Node& surgeon::Tensor::node() const noexcept { return *static_cast<detail::Node*>(node_); }

@@ -29,7 +29,7 @@ void require(bool condition, const Parts&... parts) {
 
 // A tensor that was never given a value is refused by the name of the op it was given to.
 inline void require_value(const char* op, const Tensor& x) {
-  if (x.empty()) [[unlikely]] throw std::invalid_argument(std::string(op) + ": an empty tensor has no values");
+  if (x.empty()) [[unlikely]] refuse_empty(op);
 }
 
 // An axis of a tensor of this rank, counted from the front.

@@ -48,6 +48,8 @@ std::int64_t count(const Shape& shape) {
 
 namespace detail {
 
+void refuse_empty(const char* op) { throw std::invalid_argument(std::string(op) + ": an empty tensor has no values"); }
+
 namespace {
 
 // A thread takes ids by the block, so that counting does not cross the machine for every tensor.
@@ -169,7 +171,6 @@ void* overwrite(const Tensor& x) {
 
 namespace {
 
-const Shape scalar_shape;
 
 template <class T, class Values>
 Tensor from_values(const Values& values, const Shape& shape, Dtype dtype) {
@@ -186,17 +187,7 @@ using detail::data;
 using detail::fresh;
 using detail::make;
 
-detail::Node& Tensor::node() const noexcept { return *static_cast<Node*>(node_); }
-const Shape& Tensor::shape() const noexcept { return node_ ? node().shape : detail::scalar_shape; }
 std::int64_t Tensor::shape(int axis) const { return shape()[std::size_t(detail::checked_axis("shape", axis, rank()))]; }
-int Tensor::rank() const noexcept { return int(shape().size()); }
-std::int64_t Tensor::size() const noexcept { return node_ ? node().size : 0; }
-std::uint64_t Tensor::version() const noexcept { return node_ ? node().version : 0; }
-
-Dtype Tensor::dtype() const {
-  detail::require_value("dtype", *this);
-  return node().dtype;
-}
 
 namespace {
 

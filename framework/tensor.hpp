@@ -25,10 +25,19 @@ std::int64_t count(const Shape& shape);
 
 namespace detail {
 struct Node;
+// The part of a node that every handle reads; node.hpp has the rest.
 struct Counted {
   std::atomic<std::uint32_t> references{1};
+  Dtype dtype = Dtype::float32;
+  std::int64_t size = 0;
+  std::uint64_t id = 0;        // grows with every tensor made: sorting by id is the topological order
+  std::uint64_t version = 0;
+  void* data = nullptr;
+  Shape shape;
 };
 void destroy(Counted* node) noexcept;
+inline const Shape scalar_shape;
+[[noreturn]] void refuse_empty(const char* op);
 }  // namespace detail
 
 // A handle: copying it copies a pointer. Values never change but through assign().
@@ -43,11 +52,14 @@ class Tensor {
   bool empty() const noexcept { return node_ == nullptr; }
   bool defined() const noexcept { return node_ != nullptr; }
 
-  const Shape& shape() const noexcept;              // {} for a scalar and for an empty tensor
+  const Shape& shape() const noexcept { return node_ ? node_->shape : detail::scalar_shape; }   // {} when empty
   std::int64_t shape(int axis) const;               // axis counts from the end when negative; std::out_of_range
-  int rank() const noexcept;
-  std::int64_t size() const noexcept;               // number of elements; 0 when empty
-  Dtype dtype() const;
+  int rank() const noexcept { return int(shape().size()); }
+  std::int64_t size() const noexcept { return node_ ? node_->size : 0; }   // number of elements; 0 when empty
+  Dtype dtype() const {
+    if (!node_) [[unlikely]] detail::refuse_empty("dtype");
+    return node_->dtype;
+  }
 
   double item() const;                                            // the one element; std::invalid_argument otherwise
   double at(std::initializer_list<std::int64_t> index) const;     // std::out_of_range; negative counts from the end
@@ -57,7 +69,7 @@ class Tensor {
   // Overwrites the numbers (same shape and dtype). Any graph that saved the old ones refuses to be differentiated;
   // tensors that shared them (reshape, detach) keep the old numbers.
   void assign(const Tensor& value);
-  std::uint64_t version() const noexcept;           // how many times assign() was called
+  std::uint64_t version() const noexcept { return node_ ? node_->version : 0; }   // how many times assign() was called
 
   Tensor to(Dtype dtype) const;   // converts; float to float is differentiable
   Tensor detach() const;          // the same numbers, not part of any graph
