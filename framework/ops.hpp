@@ -7,6 +7,7 @@
 //   nan in, nan out, also through max, min and cumsum; a value that is masked out does not count as "in"
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <initializer_list>
 #include <limits>
@@ -80,11 +81,6 @@ struct Over {
   std::vector<int> axes = {};   // none: all of them
   bool keepdims = false;
 };
-struct Axes {   // the short form: sum(x, -1), sum(x, {0, 1})
-  Axes(int axis) : list{axis} {}
-  Axes(std::initializer_list<int> axes) : list(axes) {}
-  std::vector<int> list;
-};
 Tensor sum(const Tensor& x, const Over& over = {});     // of booleans and integers: int64; of nothing: 0
 Tensor mean(const Tensor& x, const Over& over = {});    // of nothing: std::invalid_argument
 Tensor max(const Tensor& x, const Over& over = {});     // ties share the gradient equally; of nothing: error
@@ -96,12 +92,25 @@ struct VarOptions {
 };
 Tensor var(const Tensor& x, const VarOptions& options = {});
 Tensor logsumexp(const Tensor& x, const Over& over = {});   // a slice of -inf gives -inf with gradient 0
-inline Tensor sum(const Tensor& x, const Axes& axes) { return sum(x, Over{axes.list}); }
-inline Tensor mean(const Tensor& x, const Axes& axes) { return mean(x, Over{axes.list}); }
-inline Tensor max(const Tensor& x, const Axes& axes) { return max(x, Over{axes.list}); }
-inline Tensor min(const Tensor& x, const Axes& axes) { return min(x, Over{axes.list}); }
-inline Tensor var(const Tensor& x, const Axes& axes) { return var(x, VarOptions{axes.list}); }
-inline Tensor logsumexp(const Tensor& x, const Axes& axes) { return logsumexp(x, Over{axes.list}); }
+// The short forms: sum(x, -1), sum(x, {0, 1}). Braces must hold nothing but ints: {-1, true} does not compile.
+inline Tensor sum(const Tensor& x, int axis) { return sum(x, Over{{axis}}); }
+template <std::same_as<int> I> Tensor sum(const Tensor& x, std::initializer_list<I> axes) { return sum(x, Over{axes}); }
+inline Tensor mean(const Tensor& x, int axis) { return mean(x, Over{{axis}}); }
+template <std::same_as<int> I> Tensor mean(const Tensor& x, std::initializer_list<I> axes) {
+  return mean(x, Over{axes});
+}
+inline Tensor max(const Tensor& x, int axis) { return max(x, Over{{axis}}); }
+template <std::same_as<int> I> Tensor max(const Tensor& x, std::initializer_list<I> axes) { return max(x, Over{axes}); }
+inline Tensor min(const Tensor& x, int axis) { return min(x, Over{{axis}}); }
+template <std::same_as<int> I> Tensor min(const Tensor& x, std::initializer_list<I> axes) { return min(x, Over{axes}); }
+inline Tensor var(const Tensor& x, int axis) { return var(x, VarOptions{{axis}}); }
+template <std::same_as<int> I> Tensor var(const Tensor& x, std::initializer_list<I> axes) {
+  return var(x, VarOptions{axes});
+}
+inline Tensor logsumexp(const Tensor& x, int axis) { return logsumexp(x, Over{{axis}}); }
+template <std::same_as<int> I> Tensor logsumexp(const Tensor& x, std::initializer_list<I> axes) {
+  return logsumexp(x, Over{axes});
+}
 Tensor argmax(const Tensor& x, int axis);   // int64, the first of equals; nan counts as largest; no gradient
 Tensor cumsum(const Tensor& x, int axis);
 
