@@ -118,7 +118,7 @@ Box box_of(const LineChart& chart) {
   std::size_t named = 0;
   for (const Series& s : chart.series) named += !s.name.empty();
   const double legend = 19.0 * double(named);
-  return {70, 22, chart.title.empty() ? 12.0 : 34.0, 52 + legend, 380, 250};
+  return {70, 22, chart.title.empty() ? 12.0 : 34.0, 60 + legend, 380, 250};
 }
 
 Box box_of(const Heatmap& map) {
@@ -128,7 +128,7 @@ Box box_of(const Heatmap& map) {
   const std::vector<std::string> x = ticks_of(map.x_ticks, columns), y = ticks_of(map.y_ticks, rows);
   const double x_text = 7.2 * double(longest(x)), y_text = 7.2 * double(longest(y));
   const double bottom = (map.x_label.empty() ? 12 : 30) + (x_text > cell * 0.95 ? 8 + 0.75 * x_text : 18);
-  return {(map.y_label.empty() ? 14 : 36) + y_text, map.bar_label.empty() ? 14.0 : 88.0, map.title.empty() ? 12.0 : 34.0,
+  return {(map.y_label.empty() ? 14 : 44) + y_text, map.bar_label.empty() ? 14.0 : 88.0, map.title.empty() ? 12.0 : 34.0,
           bottom, cell * double(columns), cell * double(rows)};
 }
 
@@ -270,7 +270,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
   text += fmt::format("set border 3 lc rgb '{}' lw 1\nset grid xtics ytics front lt 1 lw 0.6 lc rgb '{}'\nset grid back\n"
                       "set tics nomirror out scale 0.5 textcolor rgb '{}'\nset key at screen {:.5f},{:.5f} left top "
                       "vertical maxrows {} Left reverse samplen 2.4 spacing 1.25 textcolor rgb '{}'\n",
-                      hex(grey), hex(faint), hex(ink), place.left - 8 * place.pixel_x, place.bottom - 46 * place.pixel_y, 12, hex(ink));
+                      hex(grey), hex(faint), hex(ink), place.left - 8 * place.pixel_x, place.bottom - 54 * place.pixel_y, 12, hex(ink));
   text += fmt::format("set xlabel {} offset 0,0.3 tc rgb '{}'\nset ylabel {} offset 0.6,0 tc rgb '{}'\n", quoted(chart.x_label),
                       hex(ink), quoted(chart.y_label), hex(ink));
   std::string references;
@@ -343,8 +343,8 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
                         quoted(map.bar_label), hex(ink), hex(ink));
   }
   const std::string size = font(place, std::clamp(cell * 0.3, 8.0, 14.0));
-  // The invisible palette plot is there for the colour bar; the cells carry their own colours.
-  text += fmt::format("plot $p{0} using 1:2:3 with points pt 7 ps 0 palette, \\\n  $p{0} using 1:2:(0.5):(0.5):4 with boxxyerror "
+  // The dots, which the cells cover, are there for the colour bar; the cells carry their own colours.
+  text += fmt::format("plot $p{0} using 1:2:3 with dots palette, \\\n  $p{0} using 1:2:(0.5):(0.5):4 with boxxyerror "
                       "fs solid 1 noborder lc rgb variable", panel);
   if (!white.empty()) text += fmt::format(", \\\n  $p{}w using 1:2:3 with labels {} tc rgb '#FFFFFF'", panel, size);
   if (!dark.empty()) text += fmt::format(", \\\n  $p{}d using 1:2:3 with labels {} tc rgb '#1A1A1A'", panel, size);
