@@ -20,7 +20,8 @@ void check_fraction(const char* optimizer, const char* option, double value) {
   require(value >= 0.0 && value < 1.0, optimizer, ": ", option, " = ", value, " is not in [0, 1)");
 }
 void check_not_negative(const char* optimizer, const char* option, double value) {
-  require(std::isfinite(value) && value >= 0.0, optimizer, ": ", option, " = ", value, " is not a number of at least 0");
+  require(std::isfinite(value) && value >= 0.0, optimizer, ": ", option, " = ", value,
+          " is not a number of at least 0");
 }
 
 // One place for the loops over a parameter's numbers: each body is given a run [begin, end) of them.

@@ -43,9 +43,10 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  // One update of every parameter, through its handle. gradients: one per parameter in order, of its shape and dtype; an
-  // empty one leaves its parameter and that parameter's step count alone. A tensor listed twice (a tied head) is updated
-  // once, with its first gradient. std::invalid_argument, before anything changes, for any other count, shape or dtype.
+  // One update of every parameter, through its handle. gradients: one per parameter in order, of its shape and dtype;
+  // an empty one leaves its parameter and that parameter's step count alone. A tensor listed twice (a tied head) is
+  // updated once, with its first gradient. std::invalid_argument, before anything changes, for any other count, shape
+  // or dtype.
   void step(std::span<const Tensor> gradients);
   void step(std::initializer_list<Tensor> gradients) { step(std::span(gradients.begin(), gradients.size())); }
 

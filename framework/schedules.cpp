@@ -1,5 +1,5 @@
-// Learning-rate schedules, and what happens to gradients between grad() and step(): norm, clipping, accumulation and the
-// refusal of outliers. The update rules are in optim.cpp.
+// Learning-rate schedules, and what happens to gradients between grad() and step(): norm, clipping, accumulation and
+// the refusal of outliers. The update rules are in optim.cpp.
 #include <algorithm>
 #include <cmath>
 #include <numbers>
@@ -197,8 +197,9 @@ void OutlierGuard::restore(const Tensor& state) {
   require(state.defined() && state.dtype() == Dtype::float64 && state.rank() == 1 && state.size() >= 2 &&
               state.size() - 2 <= options_.window, "OutlierGuard: this is no state of it");
   const std::span<const double> numbers = state.values<double>();
-  require(std::all_of(numbers.begin(), numbers.end(), [](double x) { return std::isfinite(x) && x >= 0.0 && x < 1e300; }) &&
-              numbers[0] < 9e15 && numbers[1] < 9e15, "OutlierGuard: this is no state of it");
+  const auto norm = [](double x) { return std::isfinite(x) && x >= 0.0; };
+  require(std::all_of(numbers.begin(), numbers.end(), norm) && numbers[0] < 9e15 && numbers[1] < 9e15,
+          "OutlierGuard: this is no state of it");
   refused_ = std::int64_t(numbers[0]);
   in_a_row_ = std::int64_t(numbers[1]);
   window_.assign(numbers.begin() + 2, numbers.end());

@@ -42,7 +42,8 @@ Metadata load_metadata(const std::filesystem::path& path);   // of the header al
 
 // ---- NumPy's .npy and .npz -----------------------------------------------------------------------------------------
 
-// f4, f8, i8 and bool as they are; f2 widened to float32, shorter integers to int64; little-endian, in C or Fortran order.
+// f4, f8, i8 and bool as they are; f2 widened to float32, shorter integers to int64. Little-endian, in C or Fortran
+// order.
 void save_npy(const std::filesystem::path& path, const Tensor& x);
 Tensor load_npy(const std::filesystem::path& path);
 // Stored, as numpy.savez writes them: compressed, encrypted and files of 4 GiB and more are refused.
