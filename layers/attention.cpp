@@ -94,7 +94,7 @@ Tensor hidden_positions(const AttentionOptions& options, const Shape& scores) {
   if (!options.causal && options.window == 0) return hidden;
   const Tensor by_place =
       hidden_by_place(scores[scores.size() - 2], scores[scores.size() - 1], options.causal, options.window);
-  return hidden.empty() ? by_place : where(hidden, full({}, 1.0, Dtype::boolean), by_place);
+  return hidden.empty() ? by_place : hidden >= !by_place;   // either
 }
 
 // x with zeros where no score reads it, so that a nan there has no derivative either. axis: the one of the others.
@@ -106,8 +106,8 @@ Tensor clear_unread(const Tensor& x, const Tensor& hidden, int axis) {
 }
 
 Tensor normalised(const Tensor& x, QkNorm norm) {
-  const double d_k = double(x.shape(-1));
-  return rms_norm(x, full({x.shape(-1)}, norm == QkNorm::l2 ? 1.0 / std::sqrt(d_k) : 1.0, x.dtype()), 1e-12);
+  const double gain = norm == QkNorm::l2 ? 1.0 / std::sqrt(double(x.shape(-1))) : 1.0;
+  return rms_norm(x, full({x.shape(-1)}, gain, x.dtype()), 1e-12);
 }
 
 // What enters softmax: bias + cap(factor * products), -inf where hidden.

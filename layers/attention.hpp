@@ -38,7 +38,7 @@ class Scale {
   Tensor learned_;
 };
 
-// How q and k are normalised before their product.
+// How q and k are normalised before their product; rms(x) = sqrt(mean x^2 + 1e-12), |x| = sqrt(d_k) rms(x).
 //   l2    q/|q|, k/|k|: the product is a cosine; give the gain as scale. Henry 2020, arXiv 2010.04245
 //   rms   q/rms(q), k/rms(k), then the usual 1/sqrt(d_k): scores have variance 1 for any size of q and k.
 //         Dehghani 2023, arXiv 2302.05442, with RMSNorm for LayerNorm and without its gain

@@ -49,7 +49,7 @@ Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T) {
   return tensor(real, {batch, 1, T});
 }
 
-Tensor both(const Tensor& a, const Tensor& b) { return where(a, b, full({}, 0.0, Dtype::boolean)); }
+Tensor both(const Tensor& a, const Tensor& b) { return a > !b; }
 
 Tensor alibi_bias(std::int64_t heads, std::int64_t T, Dtype dtype) {
   detail::require(heads >= 1 && T >= 0, "alibi_bias: heads = ", heads, ", T = ", T, ": there is no such bias");
