@@ -6,6 +6,7 @@
 #include <optional>
 #include <unordered_map>
 
+#include "framework/graph.hpp"
 #include "framework/kernels/pool.hpp"
 #include "framework/node.hpp"
 #include "framework/ops.hpp"
@@ -30,6 +31,7 @@ void* allocate_step(std::size_t bytes) { return kernels::allocate(bytes); }
 void free_step(void* memory, std::size_t bytes) noexcept { kernels::deallocate(memory, bytes); }
 bool records(const char* name, const Inputs& inputs, const Tensor& value) {
   require_value(name, value);
+  if (watching() && is_floating(value.dtype())) [[unlikely]] check_value(name, inputs, value);
   if (!recording_on || !is_floating(value.node().dtype)) return false;
   require(!value.node().step, "record: ", name, ": its value was made by ", value.node().step ? value.node().step->name : "");
   for (const Tensor& input : inputs) {
@@ -122,7 +124,7 @@ class Visits {
 };
 
 // Enters every recorded tensor y was made from, and the targets; other leaves are of no interest.
-void reach(Visits& visits, Node& y, std::span<const Tensor> xs) {
+void reach(Visits& visits, Node& y, std::span<const Tensor> xs, bool up_to_xs) {
   for (const Tensor& x : xs)
     if (x.node().id <= y.id) visits.enter(&x.node()).target = true;
   std::vector<Node*> todo;
@@ -130,7 +132,7 @@ void reach(Visits& visits, Node& y, std::span<const Tensor> xs) {
     Visit* visit = node.step ? &visits.enter(&node) : visits.find(node.id);
     if (!visit || visit->reached) return;
     visit->reached = true;
-    if (node.step) todo.push_back(&node);
+    if (node.step && !(up_to_xs && visit->target)) todo.push_back(&node);
   };
   visit(y);
   while (!todo.empty()) {
@@ -200,10 +202,22 @@ void deliver(Visit& visit, Tensor gradient, const char* op, std::size_t input) {
   else visit.gradient = visit.gradient + gradient;
 }
 
-void walk(Visits& visits) {
+// A rule is watched as a whole: its own ops would be reported under their names, not its.
+Grads pull_watched(const Step& step, const Ins& in, Out y, Grad g, const Tensor& loss) {
+  Grads gradients;
+  {
+    const Anomaly pause(false);
+    gradients = step.pull(in, y, g);
+  }
+  for (std::size_t i = 0; i < gradients.size() && i < in.size(); ++i)
+    if (!gradients[i].empty() && in.wanted(i)) check_gradient(step, i, g, gradients[i], y, loss);
+  return gradients;
+}
+
+void walk(Visits& visits, const Tensor& loss, bool up_to_xs) {
   visits.newest_first([&](Visit& visit) {
     const Step* step = visit.node->step;
-    if (!step || !visit.wanted || visit.gradient.empty()) return;
+    if (!step || !visit.wanted || visit.gradient.empty() || (up_to_xs && visit.target)) return;
     bool any = false;
     const std::uint64_t mask = wanted_inputs(visits, *step, any);
     if (!any) return;
@@ -211,7 +225,8 @@ void walk(Visits& visits) {
     const Borrowed y(visit.node);
     // A target's gradient is an answer and is kept; any other is done with after this.
     const Tensor g = visit.target ? visit.gradient : std::move(visit.gradient);
-    Grads gradients = step->pull(Ins(step->inputs, mask), y, g);
+    const Ins in(step->inputs, mask);
+    Grads gradients = watching() ? pull_watched(*step, in, y, g, loss) : step->pull(in, y, g);
     require(gradients.size() == step->inputs.size(), "grad: ", step->name, ": its rule gave ", gradients.size(),
             " gradients for ", step->inputs.size(), " inputs");
     for (std::size_t i = 0; i < gradients.size(); ++i) {
@@ -224,7 +239,8 @@ void walk(Visits& visits) {
 
 }  // namespace
 
-void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& options, std::span<Tensor> result) {
+void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& options, std::span<Tensor> result,
+               bool up_to_xs) {
   require_value("grad", y);
   for (const Tensor& x : xs) require_value("grad", x);
   require(is_floating(y.dtype()), "grad: y is ", y.dtype(), ", which has no derivatives");
@@ -236,7 +252,7 @@ void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& o
           " cotangent for ", y.dtype(), " y");
 
   Visits visits(y.node().id);
-  reach(visits, y.node(), xs);
+  reach(visits, y.node(), xs, up_to_xs);
   mark_wanted(visits);
   for (std::size_t i = 0; i < xs.size(); ++i) {
     const Visit* visit = visits.find(xs[i].node().id);
@@ -248,7 +264,7 @@ void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& o
   if (!options.create_graph) pause.emplace();
   if (Visit* root = visits.find(y.node().id); root && root->wanted) {
     root->gradient = cotangent.empty() ? ones_like(y) : cotangent;
-    walk(visits);
+    walk(visits, y, up_to_xs);
   }
   for (std::size_t i = 0; i < xs.size(); ++i) {
     const Visit* visit = visits.find(xs[i].node().id);

@@ -29,7 +29,11 @@ struct GradOptions {
 // or when a value saved for the walk was changed by assign() since (names the op).
 std::vector<Tensor> grad(const Tensor& y, const std::vector<Tensor>& xs, const GradOptions& options = {});
 
-namespace detail { void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions&, std::span<Tensor>); }
+namespace detail {
+// With up_to_xs the walk ends at each x, even at one that another x was made from.
+void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions&, std::span<Tensor> result,
+               bool up_to_xs = false);
+}
 
 // auto [dQ, dK] = grad(y, {Q, K});
 template <std::size_t N>
