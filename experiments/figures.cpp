@@ -213,7 +213,7 @@ std::string axes(const LineChart& chart) {
         high = std::max(high, std::isfinite(above) ? above : s.y[i]);
         low = std::min(low, shown(chart, s.x[i], below) ? below : s.y[i]);
       }
-  for (const Reference& r : chart.references)
+  for (const ReferenceLine& r : chart.references)
     if (shown(chart, 1, r.y)) low = std::min(low, r.y), high = std::max(high, r.y);
   if (chart.log_x) text += "set logscale x\n";
   std::vector<double> marks = chart.x_ticks;
@@ -275,7 +275,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
                       hex(ink), quoted(chart.y_label), hex(ink));
   std::string references;
   int label = 1;
-  for (const Reference& r : chart.references) {
+  for (const ReferenceLine& r : chart.references) {
     if (!shown(chart, 1, r.y)) continue;
     references += fmt::format("{} with lines lw 1.2 dt (4,4) lc rgb '{}' notitle, \\\n  ", datum(r.y), hex(grey));
     text += fmt::format("set label {} {} at graph 0.99, first {} right offset 0,0.5 front tc rgb '{}' {}\n", label++,
@@ -374,7 +374,7 @@ std::string figure_data(const Figure& figure) {
       for (std::size_t i = 0; i < s.x.size(); ++i)
         text += fmt::format("{},{},{},,{},{},{}\n", field(chart.title), field(s.name), plain(s.x[i]), plain(s.y[i]),
                             i < s.low.size() ? plain(s.low[i]) : "", i < s.high.size() ? plain(s.high[i]) : "");
-    for (const Reference& r : chart.references) text += fmt::format("{},{},,,{},,\n", field(chart.title), field(r.label), plain(r.y));
+    for (const ReferenceLine& r : chart.references) text += fmt::format("{},{},,,{},,\n", field(chart.title), field(r.label), plain(r.y));
   };
   auto map = [&text](const Heatmap& map) {
     const std::vector<std::string> x = ticks_of(map.x_ticks, columns_of(map)), y = ticks_of(map.y_ticks, map.values.size());

@@ -21,7 +21,7 @@ struct Series {
   bool points = true;
 };
 
-struct Reference {                     // a horizontal line: what theory says, a limit
+struct ReferenceLine {                     // a horizontal line: what theory says, a limit
   double y = 0;
   std::string label = {};
 };
@@ -29,7 +29,7 @@ struct Reference {                     // a horizontal line: what theory says, a
 struct LineChart {
   std::string title = {}, x_label = {}, y_label = {};
   std::vector<Series> series = {};
-  std::vector<Reference> references = {};
+  std::vector<ReferenceLine> references = {};
   bool log_x = false, log_y = false;   // with a logarithmic axis, values <= 0 are left out
   double y_low = automatic, y_high = automatic;
   std::vector<double> x_ticks = {};    // none: gnuplot's choice

@@ -89,6 +89,7 @@ struct Table {
   std::vector<std::vector<std::string>> rows = {};
 };
 std::string number(double x, int digits = 3);                   // "0.0123", "4.1e-09", "nan"
+std::string fixed(double x, int decimals);                      // "0.10", "-3.00"; never "-0.00"
 std::string with_error(double mean, double standard_error);     // "0.912(3)": the error in units of the last digit
 
 // ---- The bench -----------------------------------------------------------------------------------------------------
@@ -103,6 +104,7 @@ class Lab {
   Rng rng(std::uint64_t stream = 0) const { return Rng(seed_, stream); }
 
   // One measurement: to metrics.csv and metrics.jsonl at once, and to summary.json. Columns may differ between rows.
+  // Nothing that depends on the clock belongs here: metrics.csv is byte-equal for the same seed and threads.
   void row(Row row);
   void result(const std::string& key, Value value);              // into "result" of summary.json and --json
 
@@ -156,6 +158,7 @@ struct Experiment {
   bool in_all = true;                  // part of `surgeon all`
 };
 
+// namespace surgeon::experiments
 // Experiment scaling() { return {"scaling", "Why ...?", "...", {"..."}, knobs<Knobs>(options, run)}; }
 template <class Knobs>
 std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options&, Knobs&),

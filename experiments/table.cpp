@@ -96,6 +96,11 @@ std::string number(double x, int digits) {
   return fmt::format("{:.{}f}", x, decimals);
 }
 
+std::string fixed(double x, int decimals) {
+  const std::string text = fmt::format("{:.{}f}", x, decimals);
+  return text.find_first_not_of("-0.") == std::string::npos ? fmt::format("{:.{}f}", 0.0, decimals) : text;
+}
+
 std::string with_error(double mean, double se) {
   if (!std::isfinite(mean) || !std::isfinite(se) || se <= 0) return number(mean, 4);
   const bool scaled = wants_exponent(mean);

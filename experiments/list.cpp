@@ -1,0 +1,15 @@
+// To add an experiment: experiments/name.cpp with `Experiment name()` in namespace surgeon::experiments, its
+// declaration and its place in the list here.
+#include "experiments/list.hpp"
+
+namespace surgeon {
+namespace experiments {
+Experiment attention(), heatmap(), scaling();
+}
+
+std::vector<Experiment> all_experiments() {
+  using namespace experiments;
+  return {experiments::attention(), heatmap(), scaling()};
+}
+
+}  // namespace surgeon
