@@ -5,6 +5,7 @@
 #include <numeric>
 #include <unordered_set>
 
+#include "framework/node.hpp"
 #include "framework/require.hpp"
 
 namespace surgeon {
