@@ -1,0 +1,392 @@
+// Attention of one head, block by block; built once per instruction set. Scores are kept transposed, keys in rows and
+// queries in lanes: then maxima and sums over the keys need no shuffles, and keys and values are read in place.
+#include <bit>
+#include <cmath>
+#include <limits>
+
+#include "framework/kernels/attention.hpp"
+#include "framework/kernels/pool.hpp"
+#include "framework/kernels/tiles.hpp"
+
+namespace surgeon::kernels {
+namespace {
+
+constexpr std::int64_t block = Visibility::block;
+constexpr std::int64_t longest_run = 2;   // blocks of keys taken at once where all is seen
+
+template <class T> std::int64_t padded(std::int64_t n) { return (n + Lanes<T>::count - 1) / Lanes<T>::count * Lanes<T>::count; }
+
+// What a score is multiplied by before exp, and what a query is. Factors that would overflow go into the query.
+template <class T>
+struct Factors {
+  T exponent, query;   // exponent > 0, in units of ln 2
+  explicit Factors(double scale) {
+    constexpr double log2_e = 1.4426950408889634;
+    const bool usual = std::abs(scale) > 1e-30 && std::abs(scale) < 1e30;
+    exponent = T(usual ? std::abs(scale) * log2_e : log2_e);
+    query = T(usual ? (scale < 0 ? -1.0 : 1.0) : scale);
+  }
+};
+
+// 2^(x factor) for x <= 0, denormals included, nan for nan: 1 + f q(f) for the fraction f in [-1/2, 1/2], q being
+// (2^f - 1) / f interpolated at Chebyshev's points. Relative error 5e-9 and 9e-18 before rounding.
+template <class T>
+struct Exponential {
+  using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
+  static constexpr int mantissa = std::numeric_limits<T>::digits - 1;
+  static constexpr int lowest = std::numeric_limits<T>::min_exponent - mantissa - 4;   // 2^lowest, and a bit more, rounds to 0
+  static constexpr int lift = -lowest / 2;   // the power is made 2^lift too large, so that it is no denormal itself
+
+  explicit Exponential(T factor_) : factor(factor_), least(T(lowest) / factor_) {}
+
+  Batch<T> operator()(const Batch<T>& x) const {
+    if constexpr (Lanes<T>::count == 1) {
+      return std::exp2(x * factor);
+    } else {
+      const Batch<T> magic(T(3) * T(Int(1) << (mantissa - 1)));   // adding it leaves the nearest integer in the low bits
+      const Batch<T> bounded = xsimd::select(x < Batch<T>(least), Batch<T>(least), x);
+      const Batch<T> shifted = xsimd::fma(bounded, Batch<T>(factor), magic);
+      const Batch<T> f = xsimd::fms(bounded, Batch<T>(factor), shifted - magic);
+      const auto bits = xsimd::bitwise_cast<xsimd::batch<Int>>(shifted);
+      const auto exponent = bits + xsimd::batch<Int>(Int(std::numeric_limits<T>::max_exponent - 1 + lift));
+      const auto power = xsimd::bitwise_cast<Batch<T>>(exponent << mantissa);
+      return xsimd::fma(f, fraction(f), Batch<T>(T(1))) * power * Batch<T>(std::ldexp(T(1), -lift));
+    }
+  }
+
+  static Batch<T> fraction(const Batch<T>& f) {
+    if constexpr (sizeof(T) == 4)
+      return horner<T>(f, 0.0001545316295, 0.001339086336, 0.009618082557, 0.05550357114, 0.2402265076, 0.693147188);
+    else
+      return horner<T>(f, 4.45496059818651839e-10, 7.0725859492692237e-9, 1.01780624458457735e-7,
+                       1.32154425879216897e-6, 0.0000152527338298361184, 0.000154035304417360502,
+                       0.00133335581464169353, 0.00961812910760688853, 0.0555041086648215943, 0.240226506959100982,
+                       0.693147180559945309);
+  }
+  template <class U, class... Coefficients>
+  static Batch<U> horner(const Batch<U>& f, double highest, Coefficients... rest) {
+    Batch<U> sum(static_cast<U>(highest));
+    ((sum = xsimd::fma(sum, f, Batch<U>(U(rest)))), ...);
+    return sum;
+  }
+
+  T factor, least;
+};
+
+template <class T>
+bool finite(const T* x, std::int64_t rows, std::int64_t columns, std::int64_t row) {
+  T sum = 0;
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < columns; ++j) sum += x[i * row + j] * T(0);
+  return sum == 0;
+}
+
+// small_gemm over what is seen only: 0 * nan would be nan. seen(i, j, k) says whether a(i, k) b(k, j) counts.
+template <class T, class Seen>
+void seen_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb,
+               T* c, std::int64_t ldc, bool add, const Seen& seen) {
+  for (std::int64_t i = 0; i < rows; ++i)
+    for (std::int64_t j = 0; j < columns; ++j) {
+      T sum = add ? c[i * ldc + j] : T(0);
+      for (std::int64_t k = 0; k < inner; ++k)
+        if (seen(i, j, k)) sum += a.data[i * a.row + k * a.inner] * b[k * ldb + j];
+      c[i * ldc + j] = sum;
+    }
+}
+
+bool bit(std::uint64_t word, std::int64_t i) { return word >> i & 1; }
+
+// Lanes i, i + 1, ... of a word of bits.
+template <class T>
+auto lanes_of(std::uint64_t word, std::int64_t i) {
+#ifdef __AVX512F__
+  using Bool = xsimd::batch_bool<T>;
+  return Bool(static_cast<typename Bool::register_type>(word >> i));
+#else
+  T ones[Lanes<T>::count];
+  for (std::int64_t k = 0; k < Lanes<T>::count; ++k) ones[k] = T(bit(word, i + k));
+  return load(ones) != Batch<T>(T(0));
+#endif
+}
+
+// The rows of one head, contiguous enough to stay in the nearest cache: rows far apart share its sets.
+template <class T>
+class Rows {
+ public:
+  Rows(const T* data, std::int64_t row, std::int64_t rows, std::int64_t columns)
+      : copy_(row == columns ? 0 : rows * columns), data_(data), row_(row) {
+    if (row == columns) return;
+    for (std::int64_t i = 0; i < rows; ++i) std::copy_n(data + i * row, columns, copy_.data() + i * columns);
+    data_ = copy_.data();
+    row_ = columns;
+  }
+  const T* at(std::int64_t i) const { return data_ + i * row_; }
+  Strided<T> by_row(std::int64_t i) const { return {at(i), row_, 1}; }      // a(key, component)
+  Strided<T> by_column(std::int64_t i) const { return {at(i), 1, row_}; }   // a(component, key)
+  std::int64_t row() const { return row_; }
+
+ private:
+  Scratch<T> copy_;
+  const T* data_;
+  std::int64_t row_;
+};
+
+// A run of keys that one block of queries sees: all of it, or as the words say.
+struct Run {
+  std::int64_t begin, size;
+  const std::uint64_t* words;   // null: all
+};
+
+template <class T, class Body>
+void each_run(const AttentionProblem<T>& p, const HeadPiece& piece, std::int64_t query_block, std::int64_t first,
+              std::int64_t last, const Body& body) {
+  using Kind = Visibility::Kind;
+  const auto kind = [&](std::int64_t j) {
+    return p.visibility ? p.visibility->kind(piece.batch, piece.head, query_block, j) : Kind::all;
+  };
+  for (std::int64_t j = first; j < last;) {
+    const Kind here = kind(j);
+    std::int64_t end = j + 1;
+    if (here == Kind::all)
+      while (end < last && end < j + longest_run && kind(end) == Kind::all) ++end;
+    const std::int64_t begin = j * block, size = std::min(end * block, p.Tk) - begin;
+    if (here == Kind::all) body(Run{begin, size, nullptr});
+    if (here == Kind::some) body(Run{begin, size, p.visibility->words(piece.batch, piece.head, query_block) + begin});
+    j = end;
+  }
+}
+
+template <class T>
+constexpr auto unchanged = [](const Batch<T>& v, std::int64_t) { return v; };
+
+// The running softmax of a block of queries: largest score and sum so far.
+template <class T>
+struct Online {
+  T largest[block], sum[block], correction[block];
+
+  void start(std::int64_t width) {
+    std::fill_n(largest, width, -std::numeric_limits<T>::infinity());
+    std::fill_n(sum, width, T(0));
+  }
+
+  // Turns scores into exp(scores - largest); true when what was summed before must be multiplied by `correction`.
+  bool take(T* scores, const Run& run, std::int64_t width, const Exponential<T>& exp) {
+    constexpr std::int64_t lanes = Lanes<T>::count;
+    const Batch<T> minus_infinity(-std::numeric_limits<T>::infinity()), zero(T(0)), one(T(1));
+    bool corrects = false;
+    for (std::int64_t i = 0; i < width; i += lanes) {
+      const Batch<T> before = load(largest + i);
+      Batch<T> now = before;
+      for (std::int64_t k = 0; k < run.size; ++k) {
+        T* at = scores + k * width + i;
+        if (run.words) store(at, xsimd::select(lanes_of<T>(run.words[k], i), load(at), minus_infinity));
+        now = xsimd::max(now, load(at));
+      }
+      store(largest + i, now);
+      const Batch<T> shift = xsimd::select(now == minus_infinity, zero, now);   // a dead row: -inf - -inf is nan
+      const Batch<T> factor = exp(before - shift);
+      Batch<T> total = load(sum + i) * factor;
+      for (std::int64_t k = 0; k < run.size; ++k) {
+        T* at = scores + k * width + i;
+        const Batch<T> e = exp(load(at) - shift);
+        store(at, e);
+        total = total + e;
+      }
+      store(sum + i, total);
+      store(correction + i, factor);
+      corrects = corrects || xsimd::any(factor != one);
+    }
+    return corrects;
+  }
+
+  void rescale(T* x, std::int64_t rows, std::int64_t width) const {
+    constexpr std::int64_t lanes = Lanes<T>::count;
+    for (std::int64_t r = 0; r < rows; ++r)
+      for (std::int64_t i = 0; i < width; i += lanes)
+        store(x + r * width + i, load(x + r * width + i) * load(correction + i));
+  }
+};
+
+template <class T>
+void forward(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics, HeadPiece piece) {
+  const Factors<T> factors(p.scale);
+  const Exponential<T> exp(factors.exponent);
+  const Rows<T> K(p.K.at(piece.batch, piece.head), p.K.row, p.Tk, p.d_k);
+  const Rows<T> V(p.V.at(piece.batch, piece.head), p.V.row, p.Tk, p.d_v);
+  const std::int64_t widest = std::min(block, padded<T>(p.Tq));
+  Scratch<T> Q_t(p.d_k * widest), O_t(p.d_v * widest), scores(std::min(p.Tk, longest_run * block) * widest);
+  Online<T> softmax;
+  T* largest = statistics + (piece.batch * p.heads + piece.head) * p.Tq;
+  T* inverse_sum = largest + p.batch * p.heads * p.Tq;
+
+  for (std::int64_t i = piece.begin; i < piece.end; ++i) {
+    const std::int64_t first = i * block, size = std::min(block, p.Tq - first), width = padded<T>(size);
+    transpose(p.Q.at(piece.batch, piece.head) + first * p.Q.row, p.Q.row, size, p.d_k, Q_t.data(), width, true,
+              [&](const Batch<T>& q, std::int64_t) { return q * Batch<T>(factors.query); });
+    softmax.start(width);
+    bool begun = false;
+    each_run(p, piece, i, 0, (p.Tk + block - 1) / block, [&](const Run& run) {
+      small_gemm(run.size, width, p.d_k, K.by_row(run.begin), Q_t.data(), width, scores.data(), width, false);
+      if (softmax.take(scores.data(), run, width, exp) && begun) softmax.rescale(O_t.data(), p.d_v, width);
+      if (run.words && !finite(V.at(run.begin), run.size, p.d_v, V.row()))
+        seen_gemm(p.d_v, width, run.size, V.by_column(run.begin), scores.data(), width, O_t.data(), width, begun,
+                  [&](auto, auto query, auto key) { return bit(run.words[key], query); });
+      else
+        small_gemm(p.d_v, width, run.size, V.by_column(run.begin), scores.data(), width, O_t.data(), width, begun);
+      begun = true;
+    });
+    if (!begun) std::fill_n(O_t.data(), p.d_v * width, T(0));
+    T inverse[block];
+    for (std::int64_t q = 0; q < size; ++q) {
+      inverse[q] = softmax.sum[q] == 0 ? T(0) : 1 / softmax.sum[q];
+      inverse_sum[first + q] = inverse[q];
+      largest[first + q] = softmax.sum[q] == 0 ? T(0) : softmax.largest[q];
+    }
+    transpose(O_t.data(), width, p.d_v, size, O.at(piece.batch, piece.head) + first * O.row, O.row, false,
+              [&](const Batch<T>& o, std::int64_t q) { return o * Batch<T>(inverse[q]); });
+  }
+}
+
+// One block of queries on the walk back: what depends on the queries alone.
+template <class T>
+struct QueryBlock {
+  Scratch<T> Q_t, Q, dO_t, dO, dQ_t;   // _t: [d, width]; the others [size, padded d]
+  std::int64_t first = 0, size = 0, width = 0;
+  T largest[block], dot[block];        // dot: dO . O, over the sum of exponentials like dO
+
+  QueryBlock(const AttentionProblem<T>& p, std::int64_t widest)
+      : Q_t(p.d_k * widest), Q(block * padded<T>(p.d_k)), dO_t(p.d_v * widest), dO(block * padded<T>(p.d_v)),
+        dQ_t(std::max(p.d_k, p.d_v) * widest) {}
+
+  // dO is divided by the sum of exponentials here, once, instead of every weight.
+  void load_block(const AttentionProblem<T>& p, const AttentionGradients<T>& g, const HeadPiece& piece, T query_factor,
+                  std::int64_t index) {
+    constexpr std::int64_t lanes = Lanes<T>::count;
+    const std::int64_t b = piece.batch, h = piece.head;
+    first = index * block, size = std::min(block, p.Tq - first), width = padded<T>(size);
+    const T* statistics = g.statistics + (b * p.heads + h) * p.Tq + first;
+    const T* inverse_sum = statistics + p.batch * p.heads * p.Tq;
+    std::fill_n(largest, width, T(0));
+    std::copy_n(statistics, size, largest);
+
+    const T* q = p.Q.at(b, h) + first * p.Q.row;
+    transpose(q, p.Q.row, size, p.d_k, Q_t.data(), width, true,
+              [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(query_factor); });
+    copy_rows(q, p.Q.row, p.d_k, Q.data(), [](std::int64_t) { return T(1); });
+    copy_rows(g.dO.at(b, h) + first * g.dO.row, g.dO.row, p.d_v, dO.data(), [&](auto i) { return inverse_sum[i]; });
+    transpose(dO.data(), padded<T>(p.d_v), size, p.d_v, dO_t.data(), width, true, unchanged<T>);
+
+    // Summed in the order of the products dO V^T: a weight of exactly 1 then leaves a gradient of exactly 0.
+    T* O_t = dQ_t.data();
+    transpose(g.O.at(b, h) + first * g.O.row, g.O.row, size, p.d_v, O_t, width, true, unchanged<T>);
+    for (std::int64_t i = 0; i < width; i += lanes) {
+      Batch<T> sum(T(0));
+      for (std::int64_t c = 0; c < p.d_v; ++c) sum = xsimd::fma(load(O_t + c * width + i), load(dO_t.data() + c * width + i), sum);
+      store(dot + i, sum);
+    }
+  }
+
+  template <class Factor>
+  void copy_rows(const T* from, std::int64_t row, std::int64_t columns, T* to, const Factor& factor) {
+    const std::int64_t wide = padded<T>(columns);
+    for (std::int64_t i = 0; i < size; ++i) {
+      const T scale = factor(i);
+      for (std::int64_t c = 0; c < columns; ++c) to[i * wide + c] = from[i * row + c] * scale;
+      std::fill_n(to + i * wide + columns, wide - columns, T(0));
+    }
+  }
+
+  // Scores become exp(scores - largest), dO V^T becomes the gradient of the scores.
+  void weigh(T* scores, T* products, const Run& run, const Exponential<T>& exp) const {
+    constexpr std::int64_t lanes = Lanes<T>::count;
+    for (std::int64_t i = 0; i < width; i += lanes) {
+      const Batch<T> shift = load(largest + i), mean = load(dot + i), zero(T(0));
+      for (std::int64_t k = 0; k < run.size; ++k) {
+        T* s = scores + k * width + i;
+        T* d = products + k * width + i;
+        const Batch<T> e = exp(load(s) - shift), gradient = e * (load(d) - mean);
+        if (!run.words) {
+          store(s, e);
+          store(d, gradient);
+        } else {
+          const auto seen = lanes_of<T>(run.words[k], i);
+          store(s, xsimd::select(seen, e, zero));
+          store(d, xsimd::select(seen, gradient, zero));
+        }
+      }
+    }
+  }
+};
+
+template <class T>
+void backward(const AttentionProblem<T>& p, const AttentionGradients<T>& g, HeadPiece piece, T* dQ, std::int64_t dQ_row) {
+  const Factors<T> factors(p.scale);
+  const Exponential<T> exp(factors.exponent);
+  const std::int64_t begin = piece.begin * block, keys = std::min(piece.end * block, p.Tk) - begin;
+  const Rows<T> K(p.K.at(piece.batch, piece.head) + begin * p.K.row, p.K.row, keys, p.d_k);
+  const Rows<T> V(p.V.at(piece.batch, piece.head) + begin * p.V.row, p.V.row, keys, p.d_v);
+  const std::int64_t widest = std::min(block, padded<T>(p.Tq)), wide_k = padded<T>(p.d_k), wide_v = padded<T>(p.d_v);
+  const std::int64_t tile_size = std::min(keys, longest_run * block) * widest;
+  Scratch<T> scores(tile_size), products(tile_size), dK(keys * wide_k), dV(keys * wide_v);
+  QueryBlock<T> queries(p, widest);
+  const bool wants_scores = dQ || g.dK.data;
+  std::fill_n(dK.data(), g.dK.data ? keys * wide_k : 0, T(0));
+  std::fill_n(dV.data(), g.dV.data ? keys * wide_v : 0, T(0));
+
+  for (std::int64_t i = 0; i * block < p.Tq; ++i) {
+    bool begun = false;
+    each_run(p, piece, i, piece.begin, piece.end, [&](const Run& run) {
+      if (!begun) queries.load_block(p, g, piece, factors.query, i);
+      const std::int64_t key = run.begin - begin, width = queries.width, size = queries.size;
+      small_gemm(run.size, width, p.d_k, K.by_row(key), queries.Q_t.data(), width, scores.data(), width, false);
+      if (wants_scores)
+        small_gemm(run.size, width, p.d_v, V.by_row(key), queries.dO_t.data(), width, products.data(), width, false);
+      queries.weigh(scores.data(), products.data(), run, exp);
+
+      // to[keys, d] += weights[keys, queries] from[queries, d]
+      const auto add_to_keys = [&](const T* weights, const T* from, T* to, std::int64_t wide) {
+        if (run.words && !finite(from, size, wide, wide))
+          seen_gemm(run.size, wide, size, {weights, width, 1}, from, wide, to + key * wide, wide, true,
+                    [&](auto k, auto, auto query) { return bit(run.words[k], query); });
+        else
+          small_gemm(run.size, wide, size, {weights, width, 1}, from, wide, to + key * wide, wide, true);
+      };
+      if (g.dV.data) add_to_keys(scores.data(), queries.dO.data(), dV.data(), wide_v);
+      if (g.dK.data) add_to_keys(products.data(), queries.Q.data(), dK.data(), wide_k);
+      if (dQ) {
+        T* dQ_t = queries.dQ_t.data();
+        if (run.words && !finite(K.at(key), run.size, p.d_k, K.row()))
+          seen_gemm(p.d_k, width, run.size, K.by_column(key), products.data(), width, dQ_t, width, begun,
+                    [&](auto, auto query, auto k) { return bit(run.words[k], query); });
+        else
+          small_gemm(p.d_k, width, run.size, K.by_column(key), products.data(), width, dQ_t, width, begun);
+      }
+      begun = true;
+    });
+    if (!dQ) continue;
+    const std::int64_t first = i * block, size = std::min(block, p.Tq - first);
+    if (begun)
+      transpose(queries.dQ_t.data(), queries.width, p.d_k, size, dQ + first * dQ_row, dQ_row, false,
+                [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(T(p.scale)); });
+    else
+      for (std::int64_t q = first; q < first + size; ++q) std::fill_n(dQ + q * dQ_row, p.d_k, T(0));
+  }
+
+  const auto write = [&](const T* from, std::int64_t wide, std::int64_t columns, const HeadsView<T>& to, T factor) {
+    T* rows = to.at(piece.batch, piece.head) + begin * to.row;
+    for (std::int64_t k = 0; k < keys; ++k)
+      for (std::int64_t c = 0; c < columns; ++c) rows[k * to.row + c] = from[k * wide + c] * factor;
+  };
+  if (g.dK.data) write(dK.data(), wide_k, p.d_k, g.dK, T(p.scale));
+  if (g.dV.data) write(dV.data(), wide_v, p.d_v, g.dV, T(1));
+}
+
+}  // namespace
+
+namespace SURGEON_ISA {
+
+const AttentionKernels<float> attention_float = {forward<float>, backward<float>};
+const AttentionKernels<double> attention_double = {forward<double>, backward<double>};
+
+}  // namespace SURGEON_ISA
+}  // namespace surgeon::kernels

@@ -1,0 +1,130 @@
+// For the isa_*.cpp files only: small matrix products held in registers, and transposes. One operand is read number by
+// number (any steps), the other in whole batches, so nothing is packed. OpenBLAS loses its time packing at this size.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <utility>
+
+#include "framework/kernels/simd.hpp"
+
+namespace surgeon::kernels {
+namespace {
+
+// Operand a of a product: a(i, k) = data[i * row + k * inner].
+template <class T>
+struct Strided {
+  const T* data;
+  std::int64_t row, inner;
+};
+
+// Accumulators that fit the registers beside a row of b: 6 x 4 of 32, or 6 x 2 of 16.
+constexpr int tile_rows = 6;
+#ifdef __AVX512F__
+constexpr int tile_columns = 4;
+#else
+constexpr int tile_columns = 2;
+#endif
+
+// C[R, W batches] = (add ? C : 0) + A B, the sum over k in rising order whatever the tile.
+template <int R, int W, class T>
+void tile(std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c, std::int64_t ldc, bool add) {
+  constexpr std::int64_t lanes = Lanes<T>::count;
+  Batch<T> sum[R][W];
+  for (int r = 0; r < R; ++r)
+    for (int w = 0; w < W; ++w) sum[r][w] = add ? load(c + r * ldc + w * lanes) : Batch<T>(T(0));
+  for (std::int64_t k = 0; k < inner; ++k) {
+    Batch<T> row[W];
+    for (int w = 0; w < W; ++w) row[w] = load(b + k * ldb + w * lanes);
+    for (int r = 0; r < R; ++r) {
+      const Batch<T> factor(a.data[r * a.row + k * a.inner]);
+      for (int w = 0; w < W; ++w) sum[r][w] = xsimd::fma(factor, row[w], sum[r][w]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int w = 0; w < W; ++w) store(c + r * ldc + w * lanes, sum[r][w]);
+}
+
+template <int W, class T>
+void tile_column(std::int64_t rows, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c,
+                 std::int64_t ldc, bool add) {
+  const auto run = [&]<int R>(std::integral_constant<int, R>) {
+    tile<R, W>(inner, a, b, ldb, c, ldc, add);
+    a.data += R * a.row, c += R * ldc, rows -= R;
+  };
+  while (rows >= tile_rows) run(std::integral_constant<int, tile_rows>());
+  switch (rows) {
+    case 5: return run(std::integral_constant<int, 5>());
+    case 4: return run(std::integral_constant<int, 4>());
+    case 3: return run(std::integral_constant<int, 3>());
+    case 2: return run(std::integral_constant<int, 2>());
+    case 1: return run(std::integral_constant<int, 1>());
+  }
+}
+
+// C[rows, columns] = (add ? C : 0) + A[rows, inner] B[inner, columns]; columns a multiple of the lanes.
+template <class T>
+void small_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb,
+                T* c, std::int64_t ldc, bool add) {
+  constexpr std::int64_t lanes = Lanes<T>::count, wide = tile_columns * lanes;
+  std::int64_t j = 0;
+  for (; j + wide <= columns; j += wide) tile_column<tile_columns>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+  switch ((columns - j) / lanes) {
+    case 3: return tile_column<3>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+    case 2: return tile_column<2>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+    case 1: return tile_column<1>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+  }
+}
+
+// lanes x lanes numbers, in place: each pass zips row i with row i + lanes/2, and log2(lanes) passes transpose.
+template <class T, std::size_t... I>
+void transpose_tile(Batch<T>* rows, std::index_sequence<I...>) {
+  constexpr int lanes = sizeof...(I);
+  for (int passes = lanes; passes > 1; passes /= 2) {
+    Batch<T> next[lanes];
+    for (int i = 0; i < lanes / 2; ++i) {
+      const auto low = rows[i].data, high = rows[i + lanes / 2].data;
+      next[2 * i] = Batch<T>(__builtin_shufflevector(low, high, (int(I) / 2 + int(I) % 2 * lanes)...));
+      next[2 * i + 1] = Batch<T>(__builtin_shufflevector(low, high, (lanes / 2 + int(I) / 2 + int(I) % 2 * lanes)...));
+    }
+    for (int i = 0; i < lanes; ++i) rows[i] = next[i];
+  }
+}
+
+// y[j, i] = f(x[i, j], j), for i < rows, j < columns; f takes and gives a batch along i.
+// With `pad`, y's rows are filled up to whole batches, x being 0 there.
+template <class T, class F>
+void transpose(const T* x, std::int64_t ldx, std::int64_t rows, std::int64_t columns, T* y, std::int64_t ldy, bool pad,
+               const F& f) {
+  constexpr std::int64_t lanes = Lanes<T>::count;
+  if constexpr (lanes == 1) {
+    for (std::int64_t i = 0; i < rows; ++i)
+      for (std::int64_t j = 0; j < columns; ++j) y[j * ldy + i] = f(x[i * ldx + j], j);
+  } else {
+    for (std::int64_t j = 0; j < columns; j += lanes)
+      for (std::int64_t i = 0; i < rows; i += lanes) {
+        const std::int64_t m = std::min(lanes, rows - i), n = std::min(lanes, columns - j);
+        Batch<T> block[lanes];
+        T edge[lanes] = {};
+        for (std::int64_t r = 0; r < lanes; ++r) {
+          const T* from = x + (i + r) * ldx + j;
+          if (r < m && n < lanes) std::copy_n(from, n, edge);
+          block[r] = r >= m ? Batch<T>(T(0)) : load(n < lanes ? edge : from);
+        }
+        transpose_tile<T>(block, std::make_index_sequence<std::size_t(lanes)>());
+        for (std::int64_t r = 0; r < n; ++r) {
+          T* to = y + (j + r) * ldy + i;
+          const Batch<T> value = f(block[r], j + r);
+          if (m == lanes || pad) {
+            store(to, value);
+          } else {
+            store(edge, value);
+            std::copy_n(edge, m, to);
+          }
+        }
+      }
+  }
+}
+
+}  // namespace
+}  // namespace surgeon::kernels
