@@ -149,7 +149,9 @@ Tensor var(const Tensor& x, const VarOptions& options) {
   require(options.correction >= 0, "var: correction ", options.correction, " is negative");
   const std::int64_t n = Reduced("var", x, options.axes).n;
   require(n > 0, "var: of nothing, over an axis of size 0 of ", x.shape());
-  const Tensor centred = x - mean(x, Over{options.axes, true});
+  const Over kept{options.axes, true};
+  Tensor centred = x - mean(x, kept);
+  centred = centred - mean(centred, kept);   // what the rounding of a large mean left over
   return sum(centred * centred, Over{options.axes, options.keepdims}) / double(std::max<std::int64_t>(0, n - options.correction));
 }
 
