@@ -1,10 +1,9 @@
-// Kernels over rows: a tensor seen as [rows, cols], contiguous. Reductions, layout, and the fused ops' forward and
+// Kernels over rows: a tensor seen as [rows, cols], contiguous. Reductions, transposes, and the fused ops' forward and
 // backward passes. Every function here gives the same bits for any number of threads; who calls it has dealt with
 // shapes and errors.
 #pragma once
 
 #include <cstdint>
-#include <vector>
 
 #include "framework/kernels/dispatch.hpp"
 
@@ -21,16 +20,15 @@ template <class T> void max_rows(const T* x, Size rows, Size cols, T* y);
 template <class T> void min_rows(const T* x, Size rows, Size cols, T* y);
 // y[batch, cols, rows] = x[batch, rows, cols] transposed; element_size 1, 4 or 8 bytes.
 void transpose(const void* x, Size batch, Size rows, Size cols, Size element_size, void* y);
-// y = np.transpose(x, order), any rank; order holds each axis once, counted from the front.
-void permute(const void* x, const std::vector<Size>& shape, const std::vector<int>& order, Size element_size, void* y);
 
 // ---- One run of rows, on this thread: what the functions above and ops_fused.cpp hand out to threads ----------------
 template <class T>
 struct Rows {
-  double (*sum)(const T* x, Size n);
+  double (*total)(const T* x, Size n);
+  void (*sum)(const T* x, Size rows, Size cols, T* y);                             // y[rows]
   void (*add_columns)(const T* x, Size rows, Size cols, Size stride, double* y);   // y[c] += sum of column c
-  T (*max)(const T* x, Size n);
-  T (*min)(const T* x, Size n);
+  void (*max)(const T* x, Size rows, Size cols, T* y);                             // y[rows]
+  void (*min)(const T* x, Size rows, Size cols, T* y);
 
   // A row of -inf: softmax 0, log_softmax -inf, logsumexp -inf; gradients 0, whatever g holds.
   void (*softmax)(const T* x, Size rows, Size cols, T* y);
@@ -40,12 +38,12 @@ struct Rows {
   void (*logsumexp)(const T* x, Size rows, Size cols, T* y);                                // y[rows]
   void (*logsumexp_back)(const T* x, const T* y, const T* g, Size rows, Size cols, T* dx);  // y, g [rows]
 
-  // back: dgamma and dbeta [cols] in float64 are added to, or null when nobody wants them; dx may be null too.
+  // back: dgamma and dbeta [cols] are added to. Any of dx, dgamma, dbeta may be null: nobody wants it.
   void (*layer_norm)(const T* x, const T* gamma, const T* beta, double eps, Size rows, Size cols, T* y);
   void (*layer_norm_back)(const T* x, const T* gamma, const T* g, double eps, Size rows, Size cols, T* dx,
-                          double* dgamma, double* dbeta);
+                          T* dgamma, T* dbeta);
   void (*rms_norm)(const T* x, const T* gamma, double eps, Size rows, Size cols, T* y);
-  void (*rms_norm_back)(const T* x, const T* gamma, const T* g, double eps, Size rows, Size cols, T* dx, double* dgamma);
+  void (*rms_norm_back)(const T* x, const T* gamma, const T* g, double eps, Size rows, Size cols, T* dx, T* dgamma);
 
   void (*gelu)(const T* x, T* y, Size n);   // exact, by erf
   void (*gelu_back)(const T* x, const T* g, T* dx, Size n);
@@ -61,8 +59,8 @@ struct Rows {
 
 template <class T> const Rows<T>& rows() noexcept;
 
-// y[batch, cols, rows] = x[batch, rows, cols] transposed, with leading dimensions, in units of the element.
-struct Layout {
+// y[cols, rows] = x[rows, cols] transposed, with leading dimensions; for elements of 1, 4 and 8 bytes.
+struct Transposes {
   void (*transpose1)(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy);
   void (*transpose4)(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy);
   void (*transpose8)(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy);
@@ -71,17 +69,17 @@ struct Layout {
 namespace baseline {
 extern const Rows<float> rows_float;
 extern const Rows<double> rows_double;
-extern const Layout layout;
+extern const Transposes transposes;
 }
 namespace v3 {
 extern const Rows<float> rows_float;
 extern const Rows<double> rows_double;
-extern const Layout layout;
+extern const Transposes transposes;
 }
 namespace v4 {
 extern const Rows<float> rows_float;
 extern const Rows<double> rows_double;
-extern const Layout layout;
+extern const Transposes transposes;
 }
 
 }  // namespace surgeon::kernels

@@ -1,0 +1,524 @@
+// Row kernels; built once per instruction set. Every row is treated alike wherever it lies: whole batches, and one
+// masked batch for the rest, so that short rows are as fast per batch as long ones.
+#include <cmath>
+#include <limits>
+#include <utility>
+#if defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#include "framework/kernels/rows.hpp"
+#include "framework/kernels/simd.hpp"
+#include "framework/kernels/tiles.hpp"
+
+namespace surgeon::kernels {
+namespace {
+
+template <class T> constexpr Size lanes = Lanes<T>::count;
+template <class T> constexpr T infinity = std::numeric_limits<T>::infinity();
+template <class T> constexpr T nan = std::numeric_limits<T>::quiet_NaN();
+
+// ---- Batches, whole and in part --------------------------------------------------------------------------------------
+
+struct Whole {};
+struct Part { Size n; };   // the first n lanes
+
+template <class T> Batch<T> take(const T* x, Whole, T = T(0)) { return load(x); }
+template <class T> void put(T* y, const Batch<T>& v, Whole) { store(y, v); }
+
+#if defined(__AVX512F__)
+inline Batch<float> take(const float* x, Part part, float fill = 0) {
+  return _mm512_mask_loadu_ps(_mm512_set1_ps(fill), __mmask16((1u << part.n) - 1), x);
+}
+inline Batch<double> take(const double* x, Part part, double fill = 0) {
+  return _mm512_mask_loadu_pd(_mm512_set1_pd(fill), __mmask8((1u << part.n) - 1), x);
+}
+inline void put(float* y, const Batch<float>& v, Part part) { _mm512_mask_storeu_ps(y, __mmask16((1u << part.n) - 1), v); }
+inline void put(double* y, const Batch<double>& v, Part part) { _mm512_mask_storeu_pd(y, __mmask8((1u << part.n) - 1), v); }
+#elif defined(__AVX2__)
+inline __m256i mask(Part part, float) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(part.n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+inline __m256i mask(Part part, double) {
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(part.n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+inline Batch<float> take(const float* x, Part part, float fill = 0) {
+  const __m256i m = mask(part, fill);
+  return _mm256_blendv_ps(_mm256_set1_ps(fill), _mm256_maskload_ps(x, m), _mm256_castsi256_ps(m));
+}
+inline Batch<double> take(const double* x, Part part, double fill = 0) {
+  const __m256i m = mask(part, fill);
+  return _mm256_blendv_pd(_mm256_set1_pd(fill), _mm256_maskload_pd(x, m), _mm256_castsi256_pd(m));
+}
+inline void put(float* y, const Batch<float>& v, Part part) { _mm256_maskstore_ps(y, mask(part, 0.f), v); }
+inline void put(double* y, const Batch<double>& v, Part part) { _mm256_maskstore_pd(y, mask(part, 0.0), v); }
+#else
+template <class T> Batch<T> take(const T* x, Part part, T fill = T(0)) {
+  T padded[lanes<T>];
+  for (Size k = 0; k < lanes<T>; ++k) padded[k] = k < part.n ? x[k] : fill;
+  return load(padded);
+}
+template <class T> void put(T* y, const Batch<T>& v, Part part) {
+  T padded[lanes<T>];
+  store(padded, v);
+  for (Size k = 0; k < part.n; ++k) y[k] = padded[k];
+}
+#endif
+
+// f(i, part) for each batch of a row of n.
+template <class T, class F>
+void each(Size n, const F& f) {
+  Size i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) f(i, Whole());
+  if (i < n) f(i, Part{n - i});
+}
+
+// Lanes folded into one number, halves onto each other; f takes vectors and numbers alike.
+template <class T, Size n, class V, class F, std::size_t... I>
+T fold_vector(const V& v, const F& f, std::index_sequence<I...>) {
+  if constexpr (n == 2) {
+    return f(v[0], v[1]);
+  } else {
+    const auto low = __builtin_shufflevector(v, v, I...), high = __builtin_shufflevector(v, v, (I + sizeof...(I))...);
+    return fold_vector<T, n / 2>(f(low, high), f, std::make_index_sequence<std::size_t(n / 4)>());
+  }
+}
+template <class T, class F>
+T fold(const Batch<T>& v, const F& f) {
+  if constexpr (lanes<T> == 1) return v;
+  else return fold_vector<T, lanes<T>>(v.data, f, std::make_index_sequence<std::size_t(lanes<T> / 2)>());
+}
+
+// f(i, part) folded over a row by op, four batches side by side so that none waits for the one before.
+template <class T, class F, class Op>
+T fold_row(Size n, T start, const F& f, const Op& op) {
+  Batch<T> a(start), b(start), c(start), d(start);
+  Size i = 0;
+  for (; i + 4 * lanes<T> <= n; i += 4 * lanes<T>) {
+    a = op(a, f(i, Whole()));
+    b = op(b, f(i + lanes<T>, Whole()));
+    c = op(c, f(i + 2 * lanes<T>, Whole()));
+    d = op(d, f(i + 3 * lanes<T>, Whole()));
+  }
+  for (; i + lanes<T> <= n; i += lanes<T>) a = op(a, f(i, Whole()));
+  if (i < n) b = op(b, f(i, Part{n - i}));
+  return fold<T>(op(op(a, b), op(c, d)), op);
+}
+
+// ---- Sums in float64 -------------------------------------------------------------------------------------------------
+
+// A batch as float64: two of them for float32.
+template <class T> constexpr std::size_t widths = sizeof(double) / sizeof(T);
+template <class T> struct Wide { Batch<double> part[widths<T>]; };
+
+template <class V, std::size_t... I>
+Wide<float> widen_halves(const V& v, std::index_sequence<I...>) {
+  using D = Batch<double>;
+  using Half = decltype(D::data);
+  return {{D(Half(__builtin_convertvector(__builtin_shufflevector(v, v, I...), Half))),
+           D(Half(__builtin_convertvector(__builtin_shufflevector(v, v, (I + sizeof...(I))...), Half)))}};
+}
+template <class T>
+Wide<T> widen(const Batch<T>& v) {
+  if constexpr (sizeof(T) == 8) return {{v}};
+  else if constexpr (lanes<T> == 1) return {{double(v), 0.0}};
+  else return widen_halves(v.data, std::make_index_sequence<std::size_t(lanes<T> / 2)>());
+}
+
+// The sum of what is added, batch by batch.
+template <class T>
+class Sum {
+ public:
+  Sum() {
+    for (auto& lane : sum_) lane = Batch<double>(0.0);
+  }
+  void add(const Batch<T>& v) {
+    const Wide<T> w = widen<T>(v);
+    for (std::size_t k = 0; k < widths<T>; ++k) sum_[k] += w.part[k];
+  }
+  void add_square(const Batch<T>& v) {
+    const Wide<T> w = widen<T>(v);
+    for (std::size_t k = 0; k < widths<T>; ++k) sum_[k] = xsimd::fma(w.part[k], w.part[k], sum_[k]);
+  }
+  void add(const Sum& other) {
+    for (std::size_t k = 0; k < widths<T>; ++k) sum_[k] += other.sum_[k];
+  }
+  double value() const {
+    Batch<double> all = sum_[0];
+    for (std::size_t k = 1; k < widths<T>; ++k) all += sum_[k];
+    return fold<double>(all, [](const auto& a, const auto& b) { return a + b; });
+  }
+
+ private:
+  Batch<double> sum_[widths<T>];
+};
+
+// The sum over a row of f(i, part).
+template <class T, class F>
+double total(Size n, const F& f) {
+  Sum<T> a, b;
+  Size i = 0;
+  for (; i + 2 * lanes<T> <= n; i += 2 * lanes<T>) {
+    a.add(f(i, Whole()));
+    b.add(f(i + lanes<T>, Whole()));
+  }
+  for (; i + lanes<T> <= n; i += lanes<T>) a.add(f(i, Whole()));
+  if (i < n) b.add(f(i, Part{n - i}));
+  a.add(b);
+  return a.value();
+}
+
+template <class T>
+double row_total(const T* x, Size n) {
+  return total<T>(n, [&](Size i, auto part) { return take(x + i, part); });
+}
+
+template <class T>
+void sum(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r) y[r] = T(row_total(x + r * cols, cols));
+}
+
+// Four rows at a time, so that y is read and written a quarter as often.
+template <class T>
+void add_columns(const T* x, Size rows, Size cols, Size stride, double* y) {
+  Size r = 0;
+  for (; r + 4 <= rows; r += 4, x += 4 * stride)
+    for (Size c = 0; c < cols; ++c)
+      y[c] += (double(x[c]) + double(x[c + stride])) + (double(x[c + 2 * stride]) + double(x[c + 3 * stride]));
+  for (; r < rows; ++r, x += stride)
+    for (Size c = 0; c < cols; ++c) y[c] += double(x[c]);
+}
+
+// A nan comes through, first or last.
+struct Larger {
+  template <class V> V operator()(const V& a, const V& b) const { return (a > b) | (a != a) ? a : b; }
+  template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
+    return xsimd::select((a > b) | (a != a), a, b);
+  }
+};
+struct Smaller {
+  template <class V> V operator()(const V& a, const V& b) const { return (a < b) | (a != a) ? a : b; }
+  template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
+    return xsimd::select((a < b) | (a != a), a, b);
+  }
+};
+
+template <class T>
+T row_max(const T* x, Size n) {
+  return fold_row<T>(n, -infinity<T>, [&](Size i, auto part) { return take(x + i, part, -infinity<T>); }, Larger());
+}
+template <class T>
+void max(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r) y[r] = row_max(x + r * cols, cols);
+}
+template <class T>
+void min(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r, x += cols)
+    y[r] = fold_row<T>(cols, infinity<T>, [&](Size i, auto part) { return take(x + i, part, infinity<T>); }, Smaller());
+}
+
+// ---- Softmax and its relatives ---------------------------------------------------------------------------------------
+// max is subtracted so that exp cannot overflow. A max of +inf or nan makes the sum nan, and so all that follows.
+
+template <class T>
+void fill(T* y, Size n, T value) {
+  for (Size i = 0; i < n; ++i) y[i] = value;
+}
+
+// The sum of exp(x - max); y, if any, gets the terms.
+template <class T>
+double sum_of_exp(const T* x, T max, Size n, T* y) {
+  const Batch<T> shift(max);
+  return total<T>(n, [&](Size i, auto part) {
+    const Batch<T> e = exp_gradual<T>(take(x + i, part, -infinity<T>) - shift);
+    if (y) put(y + i, e, part);
+    return e;
+  });
+}
+
+template <class T>
+void softmax_row(const T* x, Size n, T* y) {
+  const T max = row_max(x, n);
+  if (max == -infinity<T>) return fill(y, n, T(0));
+  if (n <= lanes<T>) {   // stays in the register
+    const Batch<T> e = exp_gradual<T>(take(x, Part{n}, -infinity<T>) - Batch<T>(max));
+    Sum<T> sum;
+    sum.add(e);
+    return put(y, e * Batch<T>(T(1 / sum.value())), Part{n});
+  }
+  const Batch<T> factor(T(1 / sum_of_exp(x, max, n, y)));
+  each<T>(n, [&](Size i, auto part) { put(y + i, take(y + i, part) * factor, part); });
+}
+template <class T>
+void softmax(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r) softmax_row(x + r * cols, cols, y + r * cols);
+}
+
+// Dead: the row was -inf throughout, and its result is this value throughout.
+template <class T>
+bool dead(const T* y, Size n, T value) {
+  if (y[0] != value) return false;
+  return row_max(y, n) == value;
+}
+
+template <class T>
+void softmax_back(const T* y, const T* g, Size rows, Size cols, T* dx) {
+  for (Size r = 0; r < rows; ++r, y += cols, g += cols, dx += cols) {
+    if (dead(y, cols, T(0))) {
+      fill(dx, cols, T(0));
+      continue;
+    }
+    const Batch<T> dot(T(total<T>(cols, [&](Size i, auto part) { return take(y + i, part) * take(g + i, part); })));
+    each<T>(cols, [&](Size i, auto part) { put(dx + i, take(y + i, part) * (take(g + i, part) - dot), part); });
+  }
+}
+
+template <class T>
+void log_softmax(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r, x += cols, y += cols) {
+    const T max = row_max(x, cols);
+    if (max == -infinity<T>) {
+      fill(y, cols, max);
+      continue;
+    }
+    const Batch<T> shift(max), log_sum(T(std::log(sum_of_exp<T>(x, max, cols, nullptr))));
+    each<T>(cols, [&](Size i, auto part) { put(y + i, (take(x + i, part) - shift) - log_sum, part); });
+  }
+}
+
+template <class T>
+void log_softmax_back(const T* y, const T* g, Size rows, Size cols, T* dx) {
+  for (Size r = 0; r < rows; ++r, y += cols, g += cols, dx += cols) {
+    if (dead(y, cols, -infinity<T>)) {
+      fill(dx, cols, T(0));
+      continue;
+    }
+    const Batch<T> all(T(row_total(g, cols)));
+    each<T>(cols, [&](Size i, auto part) {
+      put(dx + i, take(g + i, part) - exp_gradual<T>(take(y + i, part)) * all, part);
+    });
+  }
+}
+
+template <class T>
+void logsumexp(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r, x += cols) {
+    const T max = row_max(x, cols);
+    // Of +inf it is +inf; a nan would have won.
+    y[r] = std::isinf(max) ? max : T(double(max) + std::log(sum_of_exp<T>(x, max, cols, nullptr)));
+  }
+}
+
+template <class T>
+void logsumexp_back(const T* x, const T* y, const T* g, Size rows, Size cols, T* dx) {
+  for (Size r = 0; r < rows; ++r, x += cols, dx += cols) {
+    if (y[r] == -infinity<T>) {
+      fill(dx, cols, T(0));
+      continue;
+    }
+    const Batch<T> shift(y[r]), factor(g[r]);
+    each<T>(cols, [&](Size i, auto part) { put(dx + i, factor * exp_gradual<T>(take(x + i, part) - shift), part); });
+  }
+}
+
+// -log softmax(x)[target] = log(sum) + max - x[target]; smoothing mixes in the mean of that over all classes.
+template <class T>
+double cross_entropy(const T* x, Size cols, Size target, double smoothing) {
+  const T max = row_max(x, cols);
+  if (max == -infinity<T>) return infinity<double>;
+  const double log_sum = std::log(sum_of_exp<T>(x, max, cols, nullptr));
+  const double loss = log_sum + (double(max) - double(x[target]));
+  if (smoothing == 0) return loss;
+  const Batch<T> shift(max);
+  const double others = total<T>(cols, [&](Size i, auto part) { return shift - take(x + i, part, max); });
+  return (1 - smoothing) * loss + smoothing * (log_sum + others / double(cols));
+}
+
+template <class T>
+void cross_entropy_back(const T* x, Size cols, Size target, double smoothing, double g, T* dx) {
+  const T max = row_max(x, cols);
+  if (max == -infinity<T>) return fill(dx, cols, T(0));
+  const Batch<T> factor(T(g / sum_of_exp(x, max, cols, dx))), uniform(T(g * smoothing / double(cols)));
+  each<T>(cols, [&](Size i, auto part) { put(dx + i, take(dx + i, part) * factor - uniform, part); });
+  dx[target] -= T(g * (1 - smoothing));
+}
+
+// ---- Normalisation ---------------------------------------------------------------------------------------------------
+
+// The row as (x - centre - offset) * scale, of mean 0 and variance 1. Two passes, and the second also measures by how
+// much the first one's mean was rounded: a row around 10^6 loses nothing.
+template <class T>
+struct Standard {
+  Standard(const T* x, Size n, double eps) {
+    const T mean = T(row_total(x, n) / double(n));
+    centre = Batch<T>(mean);
+    Sum<T> squares;
+    const double rest = total<T>(n, [&](Size i, auto part) {
+      const Batch<T> d = take(x + i, part, mean) - centre;
+      squares.add_square(d);
+      return d;
+    }) / double(n);
+    offset = Batch<T>(T(rest));
+    scale = T(1 / std::sqrt(squares.value() / double(n) - rest * rest + eps));
+  }
+  template <class P> Batch<T> of(const T* x, P part) const { return (take(x, part) - centre - offset) * Batch<T>(scale); }
+  Batch<T> centre, offset;
+  T scale;
+};
+
+template <class T>
+void layer_norm(const T* x, const T* gamma, const T* beta, double eps, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r, x += cols, y += cols) {
+    const Standard<T> standard(x, cols, eps);
+    each<T>(cols, [&](Size i, auto part) {
+      put(y + i, xsimd::fma(standard.of(x + i, part), take(gamma + i, part), take(beta + i, part)), part);
+    });
+  }
+}
+
+template <class T, class P>
+void add_to(T* sum, const Batch<T>& v, P part) { put(sum, take(sum, part) + v, part); }
+
+// With h = (x - mean) / deviation and p = g gamma: dx = (p - mean(p) - h mean(p h)) / deviation.
+template <class T>
+void layer_norm_back(const T* x, const T* gamma, const T* g, double eps, Size rows, Size cols, T* dx, T* dgamma,
+                     T* dbeta) {
+  for (Size r = 0; r < rows; ++r, x += cols, g += cols) {
+    const Standard<T> standard(x, cols, eps);
+    Sum<T> along;
+    const double level = total<T>(cols, [&](Size i, auto part) {
+      const Batch<T> up = take(g + i, part), h = standard.of(x + i, part), p = up * take(gamma + i, part);
+      if (dgamma) add_to(dgamma + i, up * h, part);
+      if (dbeta) add_to(dbeta + i, up, part);
+      along.add(p * h);
+      return p;
+    });
+    if (!dx) continue;
+    const Batch<T> mean(T(level / double(cols))), slope(T(along.value() / double(cols))), scale(standard.scale);
+    each<T>(cols, [&](Size i, auto part) {
+      const Batch<T> p = take(g + i, part) * take(gamma + i, part);
+      put(dx + i, (p - mean - standard.of(x + i, part) * slope) * scale, part);
+    });
+    dx += cols;
+  }
+}
+
+template <class T>
+double inverse_rms(const T* x, Size n, double eps) {
+  Sum<T> squares;
+  each<T>(n, [&](Size i, auto part) { squares.add_square(take(x + i, part)); });
+  return 1 / std::sqrt(squares.value() / double(n) + eps);
+}
+
+template <class T>
+void rms_norm(const T* x, const T* gamma, double eps, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r, x += cols, y += cols) {
+    const Batch<T> scale(T(inverse_rms(x, cols, eps)));
+    each<T>(cols, [&](Size i, auto part) { put(y + i, take(x + i, part) * scale * take(gamma + i, part), part); });
+  }
+}
+
+// With h = x / rms and p = g gamma: dx = (p - h mean(p h)) / rms.
+template <class T>
+void rms_norm_back(const T* x, const T* gamma, const T* g, double eps, Size rows, Size cols, T* dx, T* dgamma) {
+  for (Size r = 0; r < rows; ++r, x += cols, g += cols) {
+    const Batch<T> scale(T(inverse_rms(x, cols, eps)));
+    const double along = total<T>(cols, [&](Size i, auto part) {
+      const Batch<T> gh = take(g + i, part) * (take(x + i, part) * scale);
+      if (dgamma) add_to(dgamma + i, gh, part);
+      return gh * take(gamma + i, part);
+    });
+    if (!dx) continue;
+    const Batch<T> slope(T(along / double(cols)));
+    each<T>(cols, [&](Size i, auto part) {
+      const Batch<T> p = take(g + i, part) * take(gamma + i, part);
+      put(dx + i, (p - take(x + i, part) * scale * slope) * scale, part);
+    });
+    dx += cols;
+  }
+}
+
+// ---- Activations -----------------------------------------------------------------------------------------------------
+
+// x Phi(x) and Phi(x) + x phi(x)
+struct GeluExact {
+  template <class B, class T> static B cdf(const B& x, T) {
+    return B(T(0.5)) + B(T(0.5)) * xsimd::erf(x * B(T(0.7071067811865476)));
+  }
+  template <class T, class B> static B value(const B& x) { return x * cdf(x, T()); }
+  template <class T, class B> static B slope(const B& x) {
+    const B density = exp_gradual<T>(x * x * B(T(-0.5))) * B(T(0.3989422804014327));
+    return cdf(x, T()) + x * density;
+  }
+};
+
+// 1 / (1 + exp(-x)): exp may overflow, and the result is then 0.
+template <class T, class B> B logistic(const B& x) { return B(T(1)) / (B(T(1)) + xsimd::exp(-x)); }
+
+// x sigmoid(x) and s (1 + x (1 - s))
+struct Silu {
+  template <class T, class B> static B value(const B& x) { return x * logistic<T>(x); }
+  template <class T, class B> static B slope(const B& x) {
+    const B s = logistic<T>(x);
+    return s * (B(T(1)) + x * (B(T(1)) - s));
+  }
+};
+
+// x (1 + tanh(u)) / 2 = x sigmoid(2 u), with u = sqrt(2 / pi) (x + 0.044715 x^3)
+struct GeluTanh {
+  static constexpr double twice = 1.5957691216057308, cubic = 0.044715;
+  template <class T, class B> static B gate(const B& x) {
+    return logistic<T>(x * (B(T(twice)) + B(T(twice * cubic)) * (x * x)));
+  }
+  template <class T, class B> static B value(const B& x) { return x * gate<T>(x); }
+  template <class T, class B> static B slope(const B& x) {
+    const B s = gate<T>(x);
+    const B near = xsimd::select(xsimd::abs(x) > B(T(100)), B(T(0)), x);   // beyond, s is flat, but x^2 may overflow
+    return s + s * (B(T(1)) - s) * near * (B(T(twice)) + B(T(3 * twice * cubic)) * (near * near));
+  }
+};
+
+template <class F, class T>
+void apply(const T* x, T* y, Size n) {
+  each<T>(n, [&](Size i, auto part) { put(y + i, F::template value<T>(take(x + i, part)), part); });
+}
+template <class F, class T>
+void apply_back(const T* x, const T* g, T* dx, Size n) {
+  each<T>(n, [&](Size i, auto part) { put(dx + i, take(g + i, part) * F::template slope<T>(take(x + i, part)), part); });
+}
+
+// ---- Transposes ------------------------------------------------------------------------------------------------------
+
+template <class T>
+void transposed(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy) {
+  const T* from = static_cast<const T*>(x);
+  T* to = static_cast<T*>(y);
+  if constexpr (sizeof(T) == 1) {
+    constexpr Size tile = 32;
+    for (Size r0 = 0; r0 < rows; r0 += tile)
+      for (Size c0 = 0; c0 < cols; c0 += tile)
+        for (Size c = c0; c < std::min(cols, c0 + tile); ++c)
+          for (Size r = r0; r < std::min(rows, r0 + tile); ++r) to[c * ldy + r] = from[r * ldx + c];
+  } else {
+    transpose(from, ldx, rows, cols, to, ldy, false, [](const Batch<T>& v, Size) { return v; });
+  }
+}
+
+template <class T>
+constexpr Rows<T> table_of() {
+  return {row_total<T>, sum<T>, add_columns<T>, max<T>, min<T>,
+          softmax<T>, softmax_back<T>, log_softmax<T>, log_softmax_back<T>, logsumexp<T>, logsumexp_back<T>,
+          layer_norm<T>, layer_norm_back<T>, rms_norm<T>, rms_norm_back<T>,
+          apply<GeluExact, T>, apply_back<GeluExact, T>, apply<GeluTanh, T>, apply_back<GeluTanh, T>,
+          apply<Silu, T>, apply_back<Silu, T>, cross_entropy<T>, cross_entropy_back<T>};
+}
+
+}  // namespace
+
+namespace SURGEON_ISA {
+const Rows<float> rows_float = table_of<float>();
+const Rows<double> rows_double = table_of<double>();
+const Transposes transposes = {transposed<std::uint8_t>, transposed<float>, transposed<double>};
+}
+
+}  // namespace surgeon::kernels
