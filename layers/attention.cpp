@@ -1,12 +1,13 @@
-// The plain path of attention, with scores and weights as tensors, and every score rule.
+// The plain path of attention, with scores and weights as tensors, every score rule, and when a fused op does the same.
 #include "layers/attention.hpp"
 
 #include <cmath>
-#include <cstdlib>
 #include <limits>
-#include <vector>
 
+#include "framework/fused_attention.hpp"
+#include "framework/probe.hpp"
 #include "framework/require.hpp"
+#include "layers/attention_inputs.hpp"
 #include "layers/masked_products.hpp"
 
 namespace surgeon {
@@ -14,88 +15,6 @@ namespace surgeon {
 using detail::require;
 
 namespace {
-
-void check_shapes(const Tensor& Q, const Tensor& K, const Tensor& V) {
-  for (const Tensor* x : {&Q, &K, &V}) detail::require_value("attention", *x);
-  const auto all = [&] { return detail::join("attention: Q ", Q.shape(), ", K ", K.shape(), ", V ", V.shape(), ": "); };
-  require(Q.dtype() == K.dtype() && Q.dtype() == V.dtype() && is_floating(Q.dtype()), "attention: Q, K and V are ",
-          Q.dtype(), ", ", K.dtype(), " and ", V.dtype(), ": they must be all float32 or all float64");
-  const int rank = Q.rank();
-  require((rank == 3 || rank == 4) && K.rank() == rank && V.rank() == rank, all(),
-          "all must be [batch, T, d] or all [batch, heads, T, d]");
-  require(Q.shape(0) == K.shape(0) && Q.shape(0) == V.shape(0), all(), "batch sizes ", Q.shape(0), ", ", K.shape(0),
-          " and ", V.shape(0), " differ");
-  if (rank == 4) {
-    require(K.shape(1) == V.shape(1), all(), K.shape(1), " heads of keys but ", V.shape(1), " of values");
-    require(Q.shape(1) == K.shape(1) || (K.shape(1) > 0 && Q.shape(1) % K.shape(1) == 0), all(), K.shape(1),
-            " heads of keys do not divide ", Q.shape(1), " heads of queries");
-  }
-  require(Q.shape(-1) == K.shape(-1), all(), "d_k ", Q.shape(-1), " of Q and ", K.shape(-1), " of K differ");
-  require(Q.shape(-1) >= 1, all(), "d_k is 0");
-  require(K.shape(-2) == V.shape(-2), all(), K.shape(-2), " keys but ", V.shape(-2), " values");
-  require(K.shape(-2) >= 1, all(), "there is no key");
-}
-
-bool broadcasts(const Shape& from, const Shape& to) {
-  if (from.size() > to.size()) return false;
-  for (std::size_t back = 1; back <= from.size(); ++back)
-    if (from[from.size() - back] != 1 && from[from.size() - back] != to[to.size() - back]) return false;
-  return true;
-}
-
-void check_options(const AttentionOptions& options, const Shape& scores, Dtype dtype) {
-  require(std::isfinite(options.soft_cap) && options.soft_cap >= 0.0, "attention: soft_cap = ", options.soft_cap,
-          ": it must be positive, or 0 for none");
-  require(options.window >= 0, "attention: window = ", options.window, ": it must be positive, or 0 for none");
-  require(options.dropout >= 0.0 && options.dropout <= 1.0, "attention: dropout = ", options.dropout,
-          " is not in [0, 1]");
-  for (const Tensor* x : {&options.bias, &options.scale.learned()})
-    require(x->empty() || x->dtype() == dtype, "attention: the ", x == &options.bias ? "bias" : "scale", " is ",
-            x->empty() ? dtype : x->dtype(), " but Q, K and V are ", dtype);
-  require(options.bias.empty() || broadcasts(options.bias.shape(), scores), "attention: a bias ", options.bias.shape(),
-          " does not fit scores ", scores);
-  const Tensor& learned = options.scale.learned();
-  require(learned.empty() || learned.size() == 1 || learned.shape() == Shape{scores[scores.size() - 3]},
-          "attention: a learned scale ", learned.shape(), " does not fit scores ", scores,
-          ": it must be one number, or one per head");
-}
-
-template <class T>
-void check_zeros_and_ones(const Tensor& mask) {
-  for (const T m : mask.values<T>())
-    require(m == 0 || m == 1, "attention: a mask holds ", m, ": only 0 and 1 have a meaning");
-}
-
-// Where the mask forbids: boolean, of the mask's own shape.
-Tensor hidden_by_mask(const Tensor& mask, const Shape& scores) {
-  // For 4-D scores three axes could mean batch or heads: only the caller knows.
-  require(broadcasts(mask.shape(), scores) && !(mask.rank() == 3 && scores.size() == 4), "attention: a mask ",
-          mask.shape(), " does not fit scores ", scores);
-  if (mask.dtype() == Dtype::boolean) return !mask;
-  require(is_floating(mask.dtype()), "attention: a mask of ", mask.dtype(), ": it must be boolean or float 0 and 1");
-  mask.dtype() == Dtype::float32 ? check_zeros_and_ones<float>(mask) : check_zeros_and_ones<double>(mask);
-  return mask == 0.0;
-}
-
-Tensor hidden_by_place(std::int64_t Tq, std::int64_t Tk, bool causal, std::int64_t window) {
-  std::vector<unsigned char> hidden(static_cast<std::size_t>(count({Tq, Tk})));
-  for (std::int64_t i = 0; i < Tq; ++i)
-    for (std::int64_t j = 0; j < Tk; ++j) {
-      const std::int64_t back = i + Tk - Tq - j;
-      hidden[static_cast<std::size_t>(i * Tk + j)] = (causal && back < 0) || (window > 0 && std::abs(back) >= window);
-    }
-  return tensor(hidden, {Tq, Tk});
-}
-
-// True where query i does not see key j; broadcasts to the scores. Empty when all is seen.
-Tensor hidden_positions(const AttentionOptions& options, const Shape& scores) {
-  Tensor hidden;
-  if (options.mask.defined()) hidden = hidden_by_mask(options.mask, scores);
-  if (!options.causal && options.window == 0) return hidden;
-  const Tensor by_place =
-      hidden_by_place(scores[scores.size() - 2], scores[scores.size() - 1], options.causal, options.window);
-  return hidden.empty() ? by_place : hidden >= !by_place;   // either
-}
 
 // x with zeros where no score reads it, so that a nan there has no derivative either. axis: the one of the others.
 Tensor clear_unread(const Tensor& x, const Tensor& hidden, int axis) {
@@ -111,14 +30,9 @@ Tensor normalised(const Tensor& x, QkNorm norm) {
 }
 
 // What enters softmax: bias + cap(factor * products), -inf where hidden.
-Tensor scores_of(Tensor Q, Tensor K, const Tensor& hidden, const AttentionOptions& options) {
-  if (options.qk_norm != QkNorm::none) {
-    Q = normalised(clear_unread(Q, hidden, -1), options.qk_norm);
-    K = normalised(clear_unread(K, hidden, -2), options.qk_norm);
-  }
+Tensor scores_of(const Tensor& Q, const Tensor& K, const Tensor& hidden, const AttentionOptions& options) {
   const Tensor& learned = options.scale.learned();
   const double factor = learned.defined() ? 1.0 : options.scale.factor(Q.shape(-1), K.shape(-2));
-  require(std::isfinite(factor), "attention: scale = ", factor, " is not finite");
   const double minus_infinity = -std::numeric_limits<double>::infinity();
   const bool bare = learned.empty() && options.soft_cap == 0.0 && options.bias.empty();
   Tensor scores;   // [..., Tq, Tk]
@@ -146,6 +60,60 @@ Tensor weights_of(const Tensor& scores, const AttentionOptions& options) {
   return slice(softmax(with_nothing, -1), -1, 0, Tk);
 }
 
+// flat: scores and weights lose the axis of heads on their way, so that those returned lie on the path to the output.
+AttentionResult in_plain_ops(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor& hidden, bool flat,
+                             const AttentionOptions& options) {
+  Tensor scores = scores_of(Q, K, hidden, options);
+  const Shape shape = scores.shape();
+  if (flat) scores = reshape(scores, {shape[0] * shape[1], shape[2], shape[3]});
+  scores = probe("scores", scores);
+  const Tensor weights = probe("weights", weights_of(scores, options));
+  Tensor applied = options.dropout > 0.0 && options.rng ? dropout(weights, options.dropout, *options.rng) : weights;
+  if (flat) applied = reshape(applied, shape);
+  const Tensor output = hidden.empty() ? matmul(applied, V) : detail::seen_sum(applied, V, hidden, false);
+  if (!options.return_weights) return {output, {}, {}};
+  return {output, weights, scores};
+}
+
+// Whether there is nothing between scores and weights but softmax, and nobody who wants to see them.
+bool fuses(const AttentionOptions& options) {
+  const bool bare = options.scale.learned().empty() && options.bias.empty() && options.soft_cap == 0.0;
+  const bool drops = options.dropout > 0.0 && options.rng;
+  return bare && !drops && options.weighting == Weighting::softmax && !options.return_weights && !probed("scores") &&
+         !probed("weights");
+}
+
+// [B, T, heads * d] -> [B, heads, T, d] and back
+Tensor split_heads(const Tensor& x, std::int64_t heads) {
+  return permute(reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads}), {0, 2, 1, 3});
+}
+Tensor join_heads(const Tensor& x) {
+  return reshape(permute(x, {0, 2, 1, 3}), {x.shape(0), x.shape(2), x.shape(1) * x.shape(3)});
+}
+
+// heads: of 3-D inputs with heads side by side in their last axis.
+Tensor in_one_op(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads, const Shape& scores,
+                 const AttentionOptions& options) {
+  const double factor = options.scale.factor(Q.shape(-1) / heads, K.shape(-2));
+  Tensor mask = detail::visible_keys(options, scores, false);
+  if (mask.defined() && mask.rank() < 2) mask = reshape(mask, {1, mask.size()});
+  const AttentionOptions same{.scale = factor, .causal = options.causal};   // but for the mask: a rule holds no tensors
+  const auto reference = [same, heads](std::span<const Tensor> in) {
+    AttentionOptions rules = same;
+    if (in.size() > 3) rules.mask = in[3];
+    const bool apart = heads > 1;
+    const Tensor q = apart ? split_heads(in[0], heads) : in[0], k = apart ? split_heads(in[1], heads) : in[1];
+    const Tensor v = apart ? split_heads(in[2], heads) : in[2];
+    Shape shape = q.shape();
+    shape.back() = k.shape(-2);
+    const Tensor visible = detail::visible_keys(rules, shape, true);
+    const Tensor y = in_plain_ops(q, k, v, visible.empty() ? visible : !visible, false, rules).output;
+    return apart ? join_heads(y) : y;
+  };
+  return detail::fused_attention(Q, K, V, {.mask = mask, .causal = options.causal, .scale = factor, .heads = heads},
+                                 reference);
+}
+
 // [B, kv_heads, T, d] -> [B, heads, T, d]
 Tensor shared_heads(const Tensor& x, std::int64_t heads) {
   const Shape& s = x.shape();
@@ -154,25 +122,32 @@ Tensor shared_heads(const Tensor& x, std::int64_t heads) {
                  {s[0], heads, s[2], s[3]});
 }
 
-// flat: scores and weights lose the axis of heads on their way, so that those returned lie on the path to the output.
-AttentionResult attend(const Tensor& Q, Tensor K, Tensor V, const AttentionOptions& options, bool flat) {
-  check_shapes(Q, K, V);
-  Shape shape = Q.shape();
-  shape.back() = K.shape(-2);
-  check_options(options, shape, Q.dtype());
+Shape checked_scores(const Tensor& Q, const Tensor& K, const Tensor& V, const AttentionOptions& options) {
+  detail::check_attention(Q, K, V);
+  Shape scores = Q.shape();
+  scores.back() = K.shape(-2);
+  detail::check_attention_options(options, scores, Q.dtype());
+  return scores;
+}
+
+AttentionResult attend(Tensor Q, Tensor K, Tensor V, bool flat, const AttentionOptions& options) {
+  const Shape scores = checked_scores(Q, K, V, options);
   if (Q.rank() == 4) {
     K = shared_heads(K, Q.shape(1));
     V = shared_heads(V, Q.shape(1));
   }
-  const Tensor hidden = hidden_positions(options, shape);
-  Tensor scores = scores_of(Q, K, hidden, options);
-  if (flat) scores = reshape(scores, {shape[0] * shape[1], shape[2], shape[3]});
-  const Tensor weights = weights_of(scores, options);
-  Tensor applied = options.dropout > 0.0 && options.rng ? dropout(weights, options.dropout, *options.rng) : weights;
-  if (flat) applied = reshape(applied, shape);
-  const Tensor output = hidden.empty() ? matmul(applied, V) : detail::seen_sum(applied, V, hidden, false);
-  if (!options.return_weights) return {output, {}, {}};
-  return {output, weights, scores};
+  const bool fused = fuses(options);
+  Tensor hidden;
+  if (!fused || options.qk_norm != QkNorm::none) {
+    hidden = detail::visible_keys(options, scores, true);
+    if (hidden.defined()) hidden = !hidden;
+  }
+  if (options.qk_norm != QkNorm::none) {
+    Q = normalised(clear_unread(Q, hidden, -1), options.qk_norm);
+    K = normalised(clear_unread(K, hidden, -2), options.qk_norm);
+  }
+  if (fused) return {in_one_op(Q, K, V, 1, scores, options), {}, {}};
+  return in_plain_ops(Q, K, V, hidden, flat, options);
 }
 
 }  // namespace
@@ -189,12 +164,20 @@ double Scale::factor(std::int64_t d_k, std::int64_t n) const {
 }
 
 AttentionResult attention(const Tensor& Q, const Tensor& K, const Tensor& V, const AttentionOptions& options) {
-  return attend(Q, K, V, options, false);
+  return attend(Q, K, V, false, options);
 }
 
-AttentionResult detail::attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V,
-                                           const AttentionOptions& options) {
-  return attend(Q, K, V, options, true);
+AttentionResult detail::attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads,
+                                           std::int64_t kv_heads, const AttentionOptions& options) {
+  if (fuses(options) && options.qk_norm == QkNorm::none && heads == kv_heads) {
+    const Shape scores{Q.shape(0), heads, Q.shape(1), K.shape(1)};
+    detail::check_attention_options(options, scores, Q.dtype());
+    return {in_one_op(Q, K, V, heads, scores, options), {}, {}};
+  }
+  AttentionResult result =
+      attend(split_heads(Q, heads), split_heads(K, kv_heads), split_heads(V, kv_heads), true, options);
+  result.output = join_heads(result.output);
+  return result;
 }
 
 }  // namespace surgeon

@@ -79,11 +79,14 @@ struct AttentionResult {
 // 0; what is masked out never reaches output or gradients, be it nan; a nan in what may be attended stays visible.
 // Errors: std::invalid_argument for ranks and sizes that do not fit, d_k = 0, no key at all, a mask that does not
 // broadcast or holds anything but 0 and 1, options outside their range.
+// Probes: scores, weights.
 AttentionResult attention(const Tensor& Q, const Tensor& K, const Tensor& V, const AttentionOptions& options = {});
 
 namespace detail {
-// The same for 4-D inputs, with scores and weights as [B * heads, Tq, Tk], head index fastest.
-AttentionResult attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, const AttentionOptions& options);
+// The same with heads side by side: Q [B, Tq, heads * d_k], K [B, Tk, kv_heads * d_k], V [B, Tk, kv_heads * d_v] ->
+// output [B, Tq, heads * d_v], scores and weights [B * heads, Tq, Tk], head index fastest. Masks as for 4-D inputs.
+AttentionResult attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads,
+                                   std::int64_t kv_heads, const AttentionOptions& options);
 }  // namespace detail
 
 }  // namespace surgeon

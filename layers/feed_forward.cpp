@@ -1,5 +1,7 @@
 #include "layers/feed_forward.hpp"
 
+#include "framework/probe.hpp"
+
 namespace surgeon {
 
 FeedForward::FeedForward(std::int64_t d_model, std::int64_t hidden, Rng& rng, Activation activation_, Dtype dtype,
@@ -10,12 +12,16 @@ FeedForward::FeedForward(std::int64_t d_model, std::int64_t hidden, Rng& rng, Ac
 }
 
 Tensor FeedForward::operator()(const Tensor& x) const {
-  const Tensor inner = linear1(x);
+  const Tensor inner = probe("inner", linear1(x));
+  return probe("output", linear2(probe("hidden", activated(x, inner))));
+}
+
+Tensor FeedForward::activated(const Tensor& x, const Tensor& inner) const {
   switch (activation) {
-    case Activation::relu: return linear2(relu(inner));
-    case Activation::gelu: return linear2(gelu(inner));
-    case Activation::gelu_tanh: return linear2(gelu(inner, Gelu::tanh));
-    default: return linear2(silu((*gate)(x)) * inner);
+    case Activation::relu: return relu(inner);
+    case Activation::gelu: return gelu(inner);
+    case Activation::gelu_tanh: return gelu(inner, Gelu::tanh);
+    default: return silu((*gate)(x)) * inner;
   }
 }
 

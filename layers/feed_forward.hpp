@@ -15,12 +15,16 @@ struct FeedForward {
   // hidden: the width between; 4 d_model is usual, 8/3 d_model for swiglu.
   FeedForward(std::int64_t d_model, std::int64_t hidden, Rng& rng, Activation activation = Activation::gelu,
               Dtype dtype = Dtype::float32, bool with_bias = true);
-  Tensor operator()(const Tensor& x) const;   // [..., d_model] -> [..., d_model]
+  // [..., d_model] -> [..., d_model]. Probes: inner (before the activation), hidden (after it), output.
+  Tensor operator()(const Tensor& x) const;
   Parameters parameters() const;              // linear1.*, linear2.*, and gate.* for swiglu
 
   Activation activation;
   Linear linear1, linear2;
   std::optional<Linear> gate;
+
+ private:
+  Tensor activated(const Tensor& x, const Tensor& inner) const;
 };
 
 }  // namespace surgeon

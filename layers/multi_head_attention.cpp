@@ -1,5 +1,6 @@
 #include "layers/multi_head_attention.hpp"
 
+#include "framework/probe.hpp"
 #include "framework/require.hpp"
 #include "layers/positions.hpp"
 
@@ -24,13 +25,10 @@ std::int64_t checked_kv_heads(std::int64_t kv_heads, std::int64_t num_heads) {
   return kv_heads;
 }
 
-// [B, T, heads * d] -> [B, heads, T, d]
-Tensor split_heads(const Tensor& x, std::int64_t heads) {
-  return permute(reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads}), {0, 2, 1, 3});
-}
-
-Tensor join_heads(const Tensor& x) {
-  return reshape(permute(x, {0, 2, 1, 3}), {x.shape(0), x.shape(2), x.shape(1) * x.shape(3)});
+// [B, T, heads * d_k], each head turned by itself
+Tensor rotary_heads(const Tensor& x, std::int64_t heads, double base) {
+  const Tensor apart = reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads});
+  return reshape(rotary(apart, base, -3), x.shape());
 }
 
 // A batch entry's own mask holds for all of its heads.
@@ -62,15 +60,14 @@ AttentionResult MultiHeadAttention::operator()(const Tensor& x, const AttentionO
   AttentionOptions per_head = options;
   if (options.mask.defined()) per_head.mask = mask_of_heads(options.mask, x.shape(0));
   if (scale.defined()) per_head.scale = scale;
-  Tensor Q = split_heads(W_q(x), num_heads);
-  Tensor K = split_heads(W_k(x), kv_heads);
-  const Tensor V = split_heads(W_v(x), kv_heads);
+  Tensor Q = probe("Q", W_q(x)), K = probe("K", W_k(x));
+  const Tensor V = probe("V", W_v(x));
   if (rotary_base > 0.0) {
-    Q = rotary(Q, rotary_base);
-    K = rotary(K, rotary_base);
+    Q = rotary_heads(Q, num_heads, rotary_base);
+    K = rotary_heads(K, kv_heads, rotary_base);
   }
-  AttentionResult result = detail::attention_of_heads(Q, K, V, per_head);
-  result.output = W_o(join_heads(result.output));
+  AttentionResult result = detail::attention_of_heads(Q, K, V, num_heads, kv_heads, per_head);
+  result.output = probe("output", W_o(probe("heads", result.output)));
   return result;
 }
 

@@ -24,6 +24,7 @@ struct MultiHeadAttention {
   // x [B, T, d_model] -> output [B, T, d_model]; weights and scores [B * heads, T, T], head index fastest.
   // A 3-D mask [B, T, T] holds for every head of its batch entry; a 4-D one [B, heads, T, T] tells heads apart.
   // A learned scale takes the place of options.scale.
+  // Probes: Q [B, T, heads * d_k], K, V [B, T, kv_heads * d_k], scores, weights, heads (their outputs, joined), output.
   AttentionResult operator()(const Tensor& x, const AttentionOptions& options = {}) const;
   Parameters parameters() const;   // W_q.weight, W_q.bias, W_k.weight, ... W_o.bias; scale [heads] when it is learned
 

@@ -52,12 +52,17 @@ Tensor sinusoidal_positions(std::int64_t T, std::int64_t d_model, Dtype dtype) {
   return slice(reshape(stack({sines, cosines}, -1), {T, 2 * pairs}), 1, 0, d_model);
 }
 
-Tensor rotary(const Tensor& x, double base) {
+Tensor rotary(const Tensor& x, double base, int axis_of_places) {
   detail::require_value("rotary", x);
-  require(x.rank() >= 2 && x.shape(-1) % 2 == 0, "rotary: x ", x.shape(), ": the last axis must be even");
+  const int axis = detail::checked_axis("rotary", axis_of_places, x.rank());
+  require(axis < x.rank() - 1 && x.shape(-1) % 2 == 0, "rotary: x ", x.shape(), ": the last axis must be even");
   require(base > 0.0, "rotary: base = ", base, " is not positive");
   const std::int64_t half = x.shape(-1) / 2;
-  const auto [sines, cosines] = angles(x.shape(-2), half, double(x.shape(-1)), base, x.dtype());
+  Shape lying(static_cast<std::size_t>(x.rank() - axis), 1);   // [T, 1, ..., half]
+  lying.front() = x.shape(axis);
+  lying.back() = half;
+  const Angles turn = angles(x.shape(axis), half, double(x.shape(-1)), base, x.dtype());
+  const Tensor sines = reshape(turn.sines, lying), cosines = reshape(turn.cosines, lying);
   const Tensor a = slice(x, -1, 0, half), b = slice(x, -1, half);
   return concat({a * cosines - b * sines, b * cosines + a * sines}, -1);
 }

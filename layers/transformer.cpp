@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "framework/probe.hpp"
 #include "framework/require.hpp"
 #include "layers/initialise.hpp"
 #include "layers/masks.hpp"
@@ -49,14 +50,16 @@ TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOption
   if (config.positions == Positions::sinusoidal)
     x = x + sinusoidal_positions(T, config.block.d_model, config.block.dtype);
   if (config.block.dropout > 0.0) x = Dropout(config.block.dropout)(x, options.rng);
+  x = probe("embedding", x);
   TransformerResult result;
-  for (const TransformerBlock& block : blocks) {
-    AttentionResult each = block(x, rules);
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    ProbeScope scope("blocks." + std::to_string(i));
+    AttentionResult each = blocks[i](x, rules);
     x = each.output;
     if (keep) result.blocks.push_back(std::move(each));
   }
-  if (norm) x = (*norm)(x);
-  if (config.head) x = head ? (*head)(x) : linear(x, embedding.weight);
+  if (norm) x = probe("norm", (*norm)(x));
+  if (config.head) x = probe("logits", head ? (*head)(x) : linear(x, embedding.weight));
   result.output = x;
   return result;
 }

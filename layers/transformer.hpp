@@ -38,7 +38,8 @@ struct TransformerResult {
 struct Transformer {
   // Weights as GPT-2 starts them (initialise.hpp), for any other call initialise() afterwards.
   Transformer(const TransformerConfig& config, Rng& rng);
-  Tensor operator()(const Tensor& tokens, const ForwardOptions& options = {}) const;   // tokens int64 [B, T]
+  // tokens int64 [B, T]. Probes: embedding, blocks.0.attention.scores, ..., norm, logits.
+  Tensor operator()(const Tensor& tokens, const ForwardOptions& options = {}) const;
   TransformerResult look(const Tensor& tokens, const ForwardOptions& options = {}) const;   // with weights and scores
   // embedding.weight, positions.weight, blocks.0.norm1.weight, ..., norm.weight, head.weight when it is not tied
   Parameters parameters() const;

@@ -1,5 +1,7 @@
 #include "layers/transformer_block.hpp"
 
+#include "framework/probe.hpp"
+
 namespace surgeon {
 
 TransformerBlock::TransformerBlock(const BlockConfig& config, Rng& rng)
@@ -14,11 +16,21 @@ AttentionResult TransformerBlock::operator()(const Tensor& x, const AttentionOpt
   AttentionOptions rules = options;
   if (rules.dropout == 0.0) rules.dropout = dropout.p;
   const bool pre = norm_place == NormPlace::pre;
-  AttentionResult result = attention(pre ? norm1(x) : x, rules);
+  AttentionResult result;
+  {
+    ProbeScope scope("attention");
+    result = attention(pre ? probe("input", norm1(x)) : x, rules);
+  }
   Tensor y = x + dropout(result.output, options.rng);
   if (!pre) y = norm1(y);
-  y = y + dropout(feed_forward(pre ? norm2(y) : y), options.rng);
-  result.output = pre ? y : norm2(y);
+  y = probe("middle", y);
+  Tensor added;
+  {
+    ProbeScope scope("feed_forward");
+    added = feed_forward(pre ? probe("input", norm2(y)) : y);
+  }
+  y = y + dropout(added, options.rng);
+  result.output = probe("output", pre ? y : norm2(y));
   return result;
 }
 

@@ -26,6 +26,7 @@ struct BlockConfig {
 struct TransformerBlock {
   TransformerBlock(const BlockConfig& config, Rng& rng);
   // x [B, T, d_model]. Options as MultiHeadAttention has them; with options.rng set, the block drops.
+  // Probes: attention.*, middle (the stream between the halves), feed_forward.*, output.
   AttentionResult operator()(const Tensor& x, const AttentionOptions& options = {}) const;
   Parameters parameters() const;   // norm1.*, attention.*, norm2.*, feed_forward.*
 
