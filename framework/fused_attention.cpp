@@ -65,8 +65,8 @@ std::optional<Visibility> visibility_of(const Tensor& mask, bool causal, const L
 }
 
 template <class T>
-kernels::AttentionProblem<T> problem_of(const Layout& l, double scale, const Tensor& Q, const Tensor& K, const Tensor& V,
-                                        const std::optional<Visibility>& visibility) {
+kernels::AttentionProblem<T> problem_of(const Layout& l, double scale, const Tensor& Q, const Tensor& K,
+                                        const Tensor& V, const std::optional<Visibility>& visibility) {
   return {l.batch, l.heads, l.Tq, l.Tk, l.d_k, l.d_v, scale, l.view(data<T>(Q), l.Tq, l.d_k),
           l.view(data<T>(K), l.Tk, l.d_k), l.view(data<T>(V), l.Tk, l.d_v), visibility ? &*visibility : nullptr};
 }

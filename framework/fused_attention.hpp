@@ -15,10 +15,10 @@ struct FusedAttentionOptions {
   std::int64_t heads = 1;   // of 3-D inputs, lying side by side in their last axis
 };
 
-// Q [B, Tq, heads * d_k], K [B, Tk, heads * d_k], V [B, Tk, heads * d_v] -> [B, Tq, heads * d_v]; or all [B, heads, T, d].
-// float32 or float64. A query that sees nothing gives 0; what is not seen has no part in the result or in a gradient,
-// be it nan. reference: the same function in plain ops of (Q, K, V) or (Q, K, V, mask), for higher derivatives.
-// Bit-equal from run to run and for any number of threads.
+// Q [B, Tq, heads * d_k], K [B, Tk, heads * d_k], V [B, Tk, heads * d_v] -> [B, Tq, heads * d_v]; or all of them
+// [B, heads, T, d]. float32 or float64. A query that sees nothing gives 0; what is not seen has no part in the result
+// or in a gradient, be it nan. reference: the same function in plain ops of (Q, K, V) or (Q, K, V, mask), for higher
+// derivatives. Bit-equal from run to run and for any number of threads.
 Tensor fused_attention(const Tensor& Q, const Tensor& K, const Tensor& V, const FusedAttentionOptions& options,
                        Reference reference);
 

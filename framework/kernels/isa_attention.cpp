@@ -14,7 +14,10 @@ namespace {
 constexpr std::int64_t block = Visibility::block;
 constexpr std::int64_t longest_run = 2;   // blocks of keys taken at once where all is seen
 
-template <class T> std::int64_t padded(std::int64_t n) { return (n + Lanes<T>::count - 1) / Lanes<T>::count * Lanes<T>::count; }
+template <class T>
+std::int64_t padded(std::int64_t n) {
+  return (n + Lanes<T>::count - 1) / Lanes<T>::count * Lanes<T>::count;
+}
 
 // What a score is multiplied by before exp, and what a query is. Factors that would overflow go into the query.
 template <class T>
@@ -34,7 +37,7 @@ template <class T>
 struct Exponential {
   using Int = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
   static constexpr int mantissa = std::numeric_limits<T>::digits - 1;
-  static constexpr int lowest = std::numeric_limits<T>::min_exponent - mantissa - 4;   // 2^lowest, and a bit more, rounds to 0
+  static constexpr int lowest = std::numeric_limits<T>::min_exponent - mantissa - 4;   // 2^(lowest + 1) rounds to 0
   static constexpr int lift = -lowest / 2;   // the power is made 2^lift too large, so that it is no denormal itself
 
   explicit Exponential(T factor_) : factor(factor_), least(T(lowest) / factor_) {}
@@ -43,7 +46,7 @@ struct Exponential {
     if constexpr (Lanes<T>::count == 1) {
       return std::exp2(x * factor);
     } else {
-      const Batch<T> magic(T(3) * T(Int(1) << (mantissa - 1)));   // adding it leaves the nearest integer in the low bits
+      const Batch<T> magic(T(3) * T(Int(1) << (mantissa - 1)));   // added, the low bits are the nearest integer
       const Batch<T> bounded = xsimd::select(x < Batch<T>(least), Batch<T>(least), x);
       const Batch<T> shifted = xsimd::fma(bounded, Batch<T>(factor), magic);
       const Batch<T> f = xsimd::fms(bounded, Batch<T>(factor), shifted - magic);
@@ -281,7 +284,8 @@ struct QueryBlock {
     transpose(g.O.at(b, h) + first * g.O.row, g.O.row, size, p.d_v, O_t, width, true, unchanged<T>);
     for (std::int64_t i = 0; i < width; i += lanes) {
       Batch<T> sum(T(0));
-      for (std::int64_t c = 0; c < p.d_v; ++c) sum = xsimd::fma(load(O_t + c * width + i), load(dO_t.data() + c * width + i), sum);
+      for (std::int64_t c = 0; c < p.d_v; ++c)
+        sum = xsimd::fma(load(O_t + c * width + i), load(dO_t.data() + c * width + i), sum);
       store(dot + i, sum);
     }
   }
@@ -319,7 +323,8 @@ struct QueryBlock {
 };
 
 template <class T>
-void backward(const AttentionProblem<T>& p, const AttentionGradients<T>& g, HeadPiece piece, T* dQ, std::int64_t dQ_row) {
+void backward(const AttentionProblem<T>& p, const AttentionGradients<T>& g, HeadPiece piece, T* dQ,
+              std::int64_t dQ_row) {
   const Factors<T> factors(p.scale);
   const Exponential<T> exp(factors.exponent);
   const std::int64_t begin = piece.begin * block, keys = std::min(piece.end * block, p.Tk) - begin;
