@@ -4,12 +4,12 @@
 
 namespace surgeon {
 namespace experiments {
-Experiment attention(), heatmap(), scaling();
+Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect()};
 }
 
 }  // namespace surgeon
