@@ -168,8 +168,14 @@ double total(Size n, const F& f) {
   return a.value();
 }
 
+// A short row is summed in order, as one would by hand.
 template <class T>
 double row_total(const T* x, Size n) {
+  if (n <= 8) {
+    double sum = 0;
+    for (Size i = 0; i < n; ++i) sum += double(x[i]);
+    return sum;
+  }
   return total<T>(n, [&](Size i, auto part) { return take(x + i, part); });
 }
 
@@ -189,17 +195,17 @@ void add_columns(const T* x, Size rows, Size cols, Size stride, double* y) {
     for (Size c = 0; c < cols; ++c) y[c] += double(x[c]);
 }
 
-// A nan comes through, first or last.
+// A nan comes through, first or last. (xsimd 8.1's != is false for nan.)
 struct Larger {
   template <class V> V operator()(const V& a, const V& b) const { return (a > b) | (a != a) ? a : b; }
   template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
-    return xsimd::select((a > b) | (a != a), a, b);
+    return xsimd::select((a > b) | xsimd::isnan(a), a, b);
   }
 };
 struct Smaller {
   template <class V> V operator()(const V& a, const V& b) const { return (a < b) | (a != a) ? a : b; }
   template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
-    return xsimd::select((a < b) | (a != a), a, b);
+    return xsimd::select((a < b) | xsimd::isnan(a), a, b);
   }
 };
 
