@@ -35,7 +35,7 @@ void run(Lab& lab, const Knobs& k) {
   lab.show(shapes);
 
   const Tensor sums = sum(weights.to(Dtype::float64), -1);   // [batch, queries]
-  Table table{"Sum of each row of weights: one row a query", {"sequence"}, {}};
+  Table table{"Sums of the rows of weights, one for each query", {"sequence"}, {}};
   for (std::int64_t t = 0; t < k.tokens; ++t) table.header.push_back("query " + std::to_string(t));
   double worst = 0;
   for (std::int64_t b = 0; b < k.batch; ++b) {
@@ -43,7 +43,7 @@ void run(Lab& lab, const Knobs& k) {
     for (std::int64_t t = 0; t < k.tokens; ++t) {
       const double total = sums.at({b, t});
       worst = std::max(worst, std::abs(total - 1));
-      table.rows.back().push_back(number(total, 7));
+      table.rows.back().push_back(fixed(total, 7));
       lab.row({{"sequence", b}, {"query", t}, {"row_sum", total}});
     }
   }

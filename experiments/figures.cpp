@@ -117,8 +117,8 @@ std::size_t columns_of(const Heatmap& map) { return map.values.empty() ? 0 : map
 Box box_of(const LineChart& chart) {
   std::size_t named = 0;
   for (const Series& s : chart.series) named += !s.name.empty();
-  const double legend = 19.0 * double(named);
-  return {70, 22, chart.title.empty() ? 12.0 : 34.0, 60 + legend, 380, 250};
+  const double legend = 22.0 * double(named);
+  return {76, 22, chart.title.empty() ? 12.0 : 34.0, 60 + legend, 380, 250};
 }
 
 Box box_of(const Heatmap& map) {
@@ -269,7 +269,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
   std::string text = data + margins(place) + titled(chart.title, place) + axes(chart);
   text += fmt::format("set border 3 lc rgb '{}' lw 1\nset grid xtics ytics front lt 1 lw 0.6 lc rgb '{}'\nset grid back\n"
                       "set tics nomirror out scale 0.5 textcolor rgb '{}'\nset key at screen {:.5f},{:.5f} left top "
-                      "vertical maxrows {} Left reverse samplen 2.4 spacing 1.25 textcolor rgb '{}'\n",
+                      "vertical maxrows {} Left reverse samplen 2.4 spacing 1.1 textcolor rgb '{}'\n",
                       hex(grey), hex(faint), hex(ink), place.left - 8 * place.pixel_x, place.bottom - 54 * place.pixel_y, 12, hex(ink));
   text += fmt::format("set xlabel {} offset 0,0.3 tc rgb '{}'\nset ylabel {} offset 0.6,0 tc rgb '{}'\n", quoted(chart.x_label),
                       hex(ink), quoted(chart.y_label), hex(ink));

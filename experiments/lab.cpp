@@ -83,8 +83,8 @@ Lab::~Lab() = default;
 // ---- Rows ----------------------------------------------------------------------------------------------------------
 void Lab::State::write_csv_again(const std::filesystem::path& folder) {
   std::string text;
-  for (std::size_t c = 0; c < columns.size(); ++c) text += (c ? "," : "") + as_csv(columns[c]);
-  text += "\n";
+  for (const std::string& column : columns) text += as_csv(column) + ",";
+  if (!text.empty()) text.back() = '\n';
   for (const Json& json : rows) {
     Row row;
     for (const auto& [name, value] : json.items()) row.emplace_back(name, as_value(value));

@@ -89,14 +89,16 @@ void scores_and_fills(Lab& lab, const Knobs& k) {
       first.push_back(statistics(column(draws, [f](const Leaks& l) { return l.first[f]; })));
       const Row name = {{"question", std::int64_t{2}}, {"d_k", d_k}, {"scaled", fills[f].scaled}, {"dtype", to_string(fills[f].dtype)},
                         {"fill", std::isinf(fills[f].value) ? std::string("-inf") : number(fills[f].value)}};
+      // No draw of an event rarer than 1 / seeds: then its own standard error is the one to go by.
+      const double error = std::max(first[f].se, std::sqrt(theory * (1 - theory) / double(k.seeds)));
       const bool has_theory = !fills[f].scaled && !std::isinf(fills[f].value);
       Row row = name + Row{{"metric", "leak_first_row"}} + first[f];
-      lab.row(has_theory ? row + Row{{"theory", theory}, {"z", (first[f].mean - theory) / first[f].se}} : row);
+      lab.row(has_theory ? row + Row{{"theory", theory}, {"z", (first[f].mean - theory) / error}} : row);
       const Statistics all = statistics(column(draws, [f](const Leaks& l) { return l.mean[f]; }));
       lab.row(name + Row{{"metric", "leak_mean_row"}} + all);
       if (std::isinf(fills[f].value)) infinite = std::max({infinite, all.p95, all.mean});
     }
-    leaks.rows.push_back({std::to_string(d_k), with_error(first[0].mean, first[0].se), number(theory, 2), number(first[1].mean, 2),
+    leaks.rows.push_back({std::to_string(d_k), with_error(first[0].mean, first[0].se), theory < 1e-9 ? "< 1e-9" : number(theory, 2), number(first[1].mean, 2),
                           number(first[3].mean, 2), number(first[4].mean)});
     worst = std::max(worst, first[0].mean), worst_scaled = std::max(worst_scaled, first[1].mean);
     bare.x.push_back(double(d_k)), bare.y.push_back(first[0].mean);
@@ -105,7 +107,7 @@ void scores_and_fills(Lab& lab, const Knobs& k) {
   }
   lab.draw({.name = "scores_and_fills", .title = "",
             .panels = {LineChart{.title = "1. Variance of q.k (band: 5 to 95 %)", .x_label = "d_k", .y_label = "variance", .series = {line, measured}, .log_x = true, .log_y = true},
-                       LineChart{.title = "2. Leak of a -100 fill (band: 2 se)", .x_label = "d_k", .y_label = "weight on forbidden keys, row 0", .series = {predicted, bare}, .log_x = true}}});
+                       LineChart{.title = "2. Leak of a -100 fill (band: 2 se)", .x_label = "d_k", .y_label = "weight leaked in row 0", .series = {predicted, bare}, .log_x = true}}});
   lab.show(variances);
   lab.verdict("1. The variance of a score is d_k: that is why it is divided by sqrt(d_k).");
   lab.show(leaks);
@@ -187,8 +189,8 @@ void distances(Lab& lab, const Knobs& k) {
             {"", "mean", "5 %", "95 %"},
             {{"between two heads", with_error(pair.mean, pair.se), number(pair.p05), number(pair.p95)},
              {"from uniform weights", with_error(flat.mean, flat.se), number(flat.p05), number(flat.p95)}}});
-  lab.verdict("4. Fresh heads differ by random weights alone: two heads are " + number(pair.mean / flat.mean, 2) +
-              " times as far from each other as each is from uniform (independent ones would be sqrt(2) times): no head copies another, "
+  lab.verdict("4. Fresh heads differ by random weights alone: two heads are " + number(pair.mean / flat.mean, 3) +
+              " times as far from each other as each is from uniform (independent ones: about sqrt(2) times): no head copies another, "
               "and none has a pattern of its own yet.");
 }
 

@@ -167,8 +167,9 @@ std::vector<const Cell*> by_scale(const std::vector<Cell>& cells, bool scaled) {
 void show_tables(Lab& lab, const std::vector<Cell>& cells) {
   Table forward{"What enters softmax and what leaves it; in brackets the standard error of the last digit",
                 {"          d_k", "score variance", "largest weight", "entropy", "zero rows"}, {}};
-  Table backward{"Gradients, for an upstream gradient of size 1 on each weight. J: softmax's Jacobian",
-                 {"          d_k", "|J| mean", "|J| median", "|J|<1e-6", "dL/dQ mean", "median row", "top 10%"}, {}};
+  Table backward{"Gradients per unit of upstream gradient. J: softmax's Jacobian; median: of rows; top 10%: share of the "
+                 "squared gradient that a tenth of the queries has",
+                 {"          d_k", "|J| mean", "|J| median", "|J|<1e-6", "dQ mean", "dQ median", "top 10%"}, {}};
   for (bool scaled : {false, true})
     for (const Cell* c : by_scale(cells, scaled)) {
       forward.rows.push_back({cell_name(*c), with_error(c->of[score_variance]), with_error(c->of[max_weight]),
@@ -223,11 +224,13 @@ void draw(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
   lab.draw({.name = "saturation", .title = "Unscaled, softmax saturates as d_k grows (lines: means; bands: 5 to 95 % of draws)",
             .panels = {weight, entropy}});
   LineChart dead{.title = "Dead rows", .x_label = "d_k", .y_label = "share of rows", .log_x = true, .y_low = -0.03, .y_high = 1.03};
-  dead.series = {series_of(cells, true, dead_3, "scaled: |J| < 1e-3", false), series_of(cells, false, dead_3, "unscaled: |J| < 1e-3", false),
+  dead.series = {series_of(cells, false, dead_3, "unscaled: |J| < 1e-3", false),
                  series_of(cells, false, dead_6, "unscaled: |J| < 1e-6", false),
-                 series_of(cells, false, zero_share, "unscaled: gradient exactly 0", false)};
-  dead.series[2].colour = 4;
-  dead.series[3].colour = 6;
+                 series_of(cells, false, zero_share, "unscaled: gradient exactly 0", false),
+                 series_of(cells, true, dead_3, "scaled: |J| < 1e-3", false)};
+  dead.series[1].colour = 4;
+  dead.series[2].colour = 6;
+  dead.series[3].dashed = true;
   lab.draw({.name = "gradients", .title = "What dies unscaled is the typical row, not the mean (bands: 5 to 95 % of draws)",
             .panels = {four_of(cells, jacobian, jacobian_median, "Softmax's Jacobian", "Frobenius norm"),
                        four_of(cells, grad_q_unit, query_median, "dL/dQ per upstream unit", "norm"), dead}});
@@ -274,7 +277,7 @@ void speak(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
   lab.verdict("But the mean norm of dL/dQ " + change(first.of[grad_q_unit].mean, last.of[grad_q_unit].mean) +
               " per upstream unit (slope of its RMS " + fixed(rms_slope, 2) + "; theory 1/4 for large d_k), while the median query's " +
               change(first.of[query_median].median, last.of[query_median].median) +
-              ": the few undecided rows carry all of it (the top tenth has " + number(100 * last.of[query_top10].mean, 2) +
+              ": the few undecided rows carry most of it (the top tenth has " + number(100 * last.of[query_top10].mean, 2) +
               " % of the squares), and unscaled dQ = dS K lacks the factor 1/sqrt(d_k). A global gradient norm reads "
               "healthy when most queries are dead.");
   lab.verdict("Scaled, the median row stays where it was: |J| = " + number(scaled.front()->of[jacobian_median].median) +

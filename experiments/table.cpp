@@ -1,5 +1,6 @@
 // What the reader sees of numbers: statistics over seeds, numbers with as many digits as they deserve, tables.
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -40,18 +41,38 @@ std::string padded(const std::string& text, std::size_t to, bool left) {
   return left ? text + space : space + text;
 }
 
+struct Column { std::size_t width = 0; bool left = false; };
+
+// Numbers line up on the right, words and the first column on the left.
+std::vector<Column> columns_of(const Table& table) {
+  std::vector<Column> columns;
+  auto measure = [&](const std::vector<std::string>& cells, bool body) {
+    columns.resize(std::max(columns.size(), cells.size()));
+    for (std::size_t c = 0; c < cells.size(); ++c) {
+      columns[c].width = std::max(columns[c].width, width(cells[c]));
+      const char first = cells[c].empty() ? '0' : cells[c][0];
+      const bool number = cells[c] == "nan" || cells[c] == "inf" || !(std::isalpha(first) || first == '[');
+      columns[c].left = columns[c].left || c == 0 || (body && !number);
+    }
+  };
+  measure(table.header, false);
+  for (const auto& row : table.rows) measure(row, true);
+  return columns;
+}
+
 // The first column and columns [begin, end) of a table.
-std::string block(const Table& table, const std::vector<std::size_t>& widths, std::size_t begin, std::size_t end,
+std::string block(const Table& table, const std::vector<Column>& columns, std::size_t begin, std::size_t end,
                   const Paint& paint) {
   auto line = [&](const std::vector<std::string>& cells) {
-    std::string text = "  " + padded(cells.empty() ? "" : cells[0], widths[0], true);
-    for (std::size_t c = begin; c < end; ++c) text += "  " + padded(c < cells.size() ? cells[c] : "", widths[c], false);
+    std::string text = "  " + padded(cells.empty() ? "" : cells[0], columns[0].width, true);
+    for (std::size_t c = begin; c < end; ++c)
+      text += "  " + padded(c < cells.size() ? cells[c] : "", columns[c].width, columns[c].left);
     return text.substr(0, text.find_last_not_of(' ') + 1) + "\n";
   };
   std::string text;
   if (!table.header.empty()) {
-    std::size_t total = widths[0];
-    for (std::size_t c = begin; c < end; ++c) total += widths[c] + 2;
+    std::size_t total = columns[0].width;
+    for (std::size_t c = begin; c < end; ++c) total += columns[c].width + 2;
     text += paint.bold(line(table.header)) + "  " + paint.dim(std::string(total, '-')) + "\n";
   }
   for (const auto& row : table.rows) text += row.empty() ? "\n" : line(row);
@@ -117,22 +138,15 @@ std::string with_error(double mean, double se) {
 }
 
 std::string render(const Table& table, const Paint& paint) {
-  std::size_t columns = table.header.size();
-  for (const auto& row : table.rows) columns = std::max(columns, row.size());
+  const std::vector<Column> columns = columns_of(table);
   std::string text = table.title.empty() ? "" : wrap(table.title) + "\n";
-  if (columns == 0) return text;
-  std::vector<std::size_t> widths(columns, 0);
-  auto measure = [&](const std::vector<std::string>& cells) {
-    for (std::size_t c = 0; c < cells.size(); ++c) widths[c] = std::max(widths[c], width(cells[c]));
-  };
-  measure(table.header);
-  for (const auto& row : table.rows) measure(row);
+  if (columns.empty()) return text;
   // What does not fit in 80 columns goes below, with the first column again.
-  for (std::size_t begin = 1; begin < columns || begin == 1;) {
-    std::size_t end = begin, total = 2 + widths[0];
-    while (end < columns && (end == begin || total + 2 + widths[end] <= 80)) total += 2 + widths[end++];
+  for (std::size_t begin = 1; begin < columns.size() || begin == 1;) {
+    std::size_t end = begin, total = 2 + columns[0].width;
+    while (end < columns.size() && (end == begin || total + 2 + columns[end].width <= 80)) total += 2 + columns[end++].width;
     if (begin > 1) text += "\n";
-    text += block(table, widths, begin, end, paint);
+    text += block(table, columns, begin, end, paint);
     begin = std::max(end, begin + 1);
   }
   return text;
