@@ -20,8 +20,11 @@ Tensor golden_tensor(const Json& written, Dtype floating);
 // The numbers that make_golden.py draws for a seed; kind "any", "positive" or "small".
 Tensor golden_draw(const Shape& shape, std::uint64_t seed, const std::string& kind, Dtype dtype);
 
-// Empty when they agree, else one sentence with the index and both values. |actual - expected| may be
-// tolerance * (|expected| + the largest finite |expected| of the tensor); nan and infinities must be the same.
-std::string golden_difference(const Tensor& actual, const Json& expected, double tolerance);
+double golden_scale(const Json& expected);   // the largest finite |number|
+
+// Empty when they agree, else one sentence with the index and both values. |actual - expected| may be tolerance times
+// (|expected| + the scale of expected or, if that is less, noise); nan and infinities must be the same. A float32
+// result is never held to more than float32's digits.
+std::string golden_difference(const Tensor& actual, const Json& expected, double tolerance, double noise = 0);
 
 }  // namespace surgeon::tests
