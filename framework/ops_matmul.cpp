@@ -94,6 +94,9 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
     // A row on the left, a column on the right; the axis added for it goes again.
     require(!(a.rank() == 1 && options.transpose_a) && !(b.rank() == 1 && options.transpose_b), "matmul: ", a.shape(), " x ",
             b.shape(), ": a 1-D operand cannot be transposed");
+    const std::int64_t inner = a.shape(options.transpose_a ? -2 : -1);
+    const std::int64_t other = b.shape(b.rank() == 1 || options.transpose_b ? -1 : -2);
+    require(inner == other, "matmul: ", a.shape(), " x ", b.shape(), ": inner sizes ", inner, " and ", other, " differ");
     const Tensor left = a.rank() == 1 ? reshape(a, {1, a.size()}) : a;
     const Tensor right = b.rank() == 1 ? reshape(b, {b.size(), 1}) : b;
     const Tensor y = matmul(left, right, options);
