@@ -201,6 +201,12 @@ bool shown(const LineChart& chart, double x, double y) {
   return std::isfinite(x) && std::isfinite(y) && !(chart.log_x && x <= 0) && !(chart.log_y && y <= 0);
 }
 
+bool any_shown(const LineChart& chart, const Series& s) {
+  for (std::size_t i = 0; i < s.x.size(); ++i)
+    if (shown(chart, s.x[i], s.y[i])) return true;
+  return false;
+}
+
 std::string axes(const LineChart& chart) {
   std::string text = "unset logscale\nset xtics auto\nset ytics auto\nset autoscale xy\n";
   double low = 1e300, high = -1e300;
@@ -228,7 +234,7 @@ std::string axes(const LineChart& chart) {
     const double pad = chart.log_x ? std::pow(b / a, 0.04) : (b - a) * 0.03;
     text += fmt::format("set xrange [{}:{}]\n", datum(chart.log_x ? a / pad : a - pad), datum(chart.log_x ? b * pad : b + pad));
   }
-  if (low > high) return text;   // nothing to show
+  if (low > high) return text + "set xrange [0:1]\nset yrange [0:1]\n";   // nothing to show
   if (chart.log_y) {
     const int first = int(std::floor(std::log10(low))), last = int(std::ceil(std::log10(high)));
     const int every = std::max(1, (last - first + 6) / 7);
@@ -249,6 +255,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
   std::string data, bands, lines;
   for (std::size_t i = 0; i < chart.series.size(); ++i) {
     const Series& s = chart.series[i];
+    if (!any_shown(chart, s)) continue;   // gnuplot refuses what has no point
     const bool band = s.low.size() == s.x.size() && s.high.size() == s.x.size() && !s.x.empty();
     const std::string block = fmt::format("$p{}s{}", panel, i);
     data += block + " << EOD\n";
@@ -282,7 +289,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
                         quoted(r.label), datum(r.y), hex(0x666666), font(place, 12));
   }
   std::string plots = bands + references + lines;
-  if (plots.empty()) plots = "NaN notitle, \\\n  ";
+  if (plots.empty()) plots = "-1 notitle, \\\n  ";   // out of sight
   plots.erase(plots.rfind(", \\"));
   text += "plot " + plots + "\n";
   for (int i = 1; i < label; ++i) text += fmt::format("unset label {}\n", i);
