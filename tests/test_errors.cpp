@@ -88,8 +88,8 @@ TEST_CASE("errors: element by element") {
       {CALL(exp(i({1}))), invalid, "exp: needs float32 or float64, not int64"},
       {CALL(log(b({1}))), invalid, "log: a boolean tensor (convert it with .to)"},
       {CALL(pow(i({1}), 2.0)), invalid, "pow: needs float32 or float64, not int64"},
-      {CALL(gelu(i({1}))), invalid, "gelu: needs float32 or float64, not int64"},
-      {CALL(silu(i({1}))), invalid, "silu: needs float32 or float64, not int64"},
+      {CALL(gelu(i({1}))), invalid, "gelu: int64 is no floating dtype"},
+      {CALL(silu(i({1}))), invalid, "silu: int64 is no floating dtype"},
       {CALL(softplus(Tensor())), invalid, "softplus: an empty tensor has no values"},
       {CALL(maximum(x({2}), x({3}))), invalid, "maximum: [2] and [3]: sizes 2 and 3 do not broadcast"},
       {CALL(minimum(x({2}), i({1}))), invalid, "minimum: float32 with int64 (dtypes never promote: use .to)"},
@@ -119,7 +119,7 @@ TEST_CASE("errors: dropout") {
       {drop(-0.1), invalid, "dropout: p = -0.1 is no probability"},
       {drop(1.1), invalid, "dropout: p = 1.1 is no probability"},
       {drop(not_a_number), invalid, "dropout: p = nan is no probability"},
-      {CALL(Rng(1).below(0)), invalid, "below: n = 0 is less than 1"},
+      {CALL(Rng(1).below(0)), invalid, "Rng::below: no number from 0 to below 0"},
   });
 }
 
@@ -142,11 +142,11 @@ TEST_CASE("errors: reductions") {
       {CALL(argmax(x({2}), 1)), range, "argmax: axis 1 of a tensor of rank 1"},
       {CALL(cumsum(x({2}), 1)), range, "cumsum: axis 1 of a tensor of rank 1"},
       {CALL(cumsum(b({2}), 0)), invalid, "cumsum: a boolean tensor (convert it with .to)"},
-      {CALL(softmax(x({3, 0}))), invalid, "softmax: of nothing, over an axis of size 0 of [3, 0]"},
-      {CALL(softmax(x({0, 3}), 0)), invalid, "softmax: of nothing, over an axis of size 0 of [0, 3]"},
+      {CALL(softmax(x({3, 0}))), invalid, "softmax: [3, 0] has nothing along axis -1"},
+      {CALL(softmax(x({0, 3}), 0)), invalid, "softmax: [0, 3] has nothing along axis 0"},
       {CALL(softmax(x({2}), 1)), range, "softmax: axis 1 of a tensor of rank 1"},
-      {CALL(softmax(i({1, 2}))), invalid, "softmax: needs float32 or float64, not int64"},
-      {CALL(log_softmax(x({3, 0}))), invalid, "log_softmax: of nothing, over an axis of size 0 of [3, 0]"},
+      {CALL(softmax(i({1, 2}))), invalid, "softmax: int64 is no floating dtype"},
+      {CALL(log_softmax(x({3, 0}))), invalid, "log_softmax: [3, 0] has nothing along axis -1"},
       {CALL(logsumexp(x({0}))), invalid, "logsumexp: of nothing, over an axis of size 0 of [0]"},
       {CALL(logsumexp(x({2}), 3)), range, "logsumexp: axis 3 of a tensor of rank 1"},
       {CALL(sum(Tensor())), invalid, "sum: an empty tensor has no values"},
@@ -236,11 +236,11 @@ TEST_CASE("errors: products") {
 TEST_CASE("errors: normalisations and losses") {
   const Tensor logits = x({2, 3});
   check({
-      {CALL(layer_norm(x({2, 3}), x({3}), x({3}), 0.0)), invalid, "layer_norm: eps = 0 is not positive"},
-      {CALL(layer_norm(x({2, 3}), x({3}), x({3}), -1.0)), invalid, "layer_norm: eps = -1 is not positive"},
-      {CALL(layer_norm(x({2, 3}), x({3}), x({3}), not_a_number)), invalid, "layer_norm: eps = nan is not positive"},
-      {CALL(cross_entropy(logits, i({0, 3}))), range, "cross_entropy: target 3 at position 1 of 3 classes"},
-      {CALL(cross_entropy(logits, i({-1, 0}))), range, "cross_entropy: target -1 at position 0 of 3 classes"},
+      {CALL(layer_norm(x({2, 3}), x({3}), x({3}), 0.0)), invalid, "layer_norm: eps is 0, not above 0"},
+      {CALL(layer_norm(x({2, 3}), x({3}), x({3}), -1.0)), invalid, "layer_norm: eps is -1, not above 0"},
+      {CALL(layer_norm(x({2, 3}), x({3}), x({3}), not_a_number)), invalid, "layer_norm: eps is nan, not above 0"},
+      {CALL(cross_entropy(logits, i({0, 3}))), range, "cross_entropy: target 3 at position 1 with 3 classes"},
+      {CALL(cross_entropy(logits, i({-1, 0}))), range, "cross_entropy: target -1 at position 0 with 3 classes"},
   });
 }
 

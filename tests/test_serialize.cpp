@@ -195,7 +195,8 @@ TEST_SUITE("serialize") {
 
   TEST_CASE("safetensors, .npy, .npz: files that Python wrote are read") {
     const Folder folder;
-    for (const Json& file : tests::golden_cases("files.json")["files"]) {
+    const Json cases = tests::golden_cases("files.json");
+    for (const Json& file : cases["files"]) {
       const std::string name = file["name"];
       CAPTURE(name);
       const fs::path path = folder / name;
