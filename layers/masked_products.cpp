@@ -37,6 +37,13 @@ Tensor seen_product(const Tensor& A, const Tensor& B, const Tensor& hidden, bool
   return y;
 }
 
+// Where X Y^T is hidden and not finite.
+Tensor hidden_and_bad(const Tensor& X, const Tensor& Y, const Tensor& hidden) {
+  NoRecord pause;
+  const Tensor bad = isnan(matmul(X, Y, {.transpose_b = true}) * 0.0);
+  return bad.to(Dtype::int64) * hidden.to(Dtype::int64) != 0.0;
+}
+
 }  // namespace
 
 Tensor seen_sum(const Tensor& A, const Tensor& B, const Tensor& hidden, bool transposed) {
@@ -48,7 +55,7 @@ Tensor seen_sum(const Tensor& A, const Tensor& B, const Tensor& hidden, bool tra
                   if (in.wanted(0)) {
                     // What is hidden has a derivative like any other factor, unless it would be nan.
                     dA = all_finite(X) && all_finite(Y) ? matmul(X, Y, {.transpose_b = true})
-                                                        : seen_scores(X, Y, in[2], 1.0, 0.0);
+                                                        : seen_scores(X, Y, hidden_and_bad(X, Y, in[2]), 1.0, 0.0);
                   }
                   if (in.wanted(1)) dB = seen_sum(in[0], g, in[2], !transposed);
                   return {dA, dB, Tensor()};
