@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/kernels/optim.hpp"
 #include "framework/kernels/threads.hpp"
 #include "framework/node.hpp"
 #include "framework/require.hpp"
@@ -28,42 +29,6 @@ void check_not_negative(const char* optimizer, const char* option, double value)
 template <class Body>
 void for_numbers(const Tensor& parameter, const Body& body) {
   kernels::parallel_for(parameter.size(), grain, body);
-}
-
-template <class T>
-void sgd(const SgdOptions& o, double lr, double weight_decay, bool first, std::int64_t n, const T* g, T* b, T* p) {
-  const T rate = T(-lr), momentum = T(o.momentum), fresh = T(1 - o.dampening), decay = T(weight_decay);
-  for (std::int64_t i = 0; i < n; ++i) {
-    T d = g[i] + decay * p[i];
-    if (b) {
-      b[i] = first ? d : b[i] * momentum + fresh * d;
-      d = o.nesterov ? d + momentum * b[i] : b[i];
-    }
-    p[i] += rate * d;
-  }
-}
-
-struct AdamStep {
-  double shrink = 1.0;         // of the parameter, before: 1 - lr weight_decay when decoupled, else 1
-  double weight_decay = 0.0;   // into the gradient; 0 when decoupled
-  double beta1, beta2, eps;
-  double step_size = 0.0;      // lr / (1 - beta1^t)
-  double correction = 1.0;     // sqrt(1 - beta2^t)
-};
-
-template <class T>
-void adam(const AdamStep& s, std::int64_t n, const T* g, T* m, T* v, T* largest, T* p) {
-  const T shrink = T(s.shrink), decay = T(s.weight_decay), beta1 = T(s.beta1), beta2 = T(s.beta2), eps = T(s.eps);
-  const T fresh1 = T(1 - s.beta1), fresh2 = T(1 - s.beta2), size = T(-s.step_size), correction = T(s.correction);
-  for (std::int64_t i = 0; i < n; ++i) {
-    p[i] *= shrink;
-    const T d = g[i] + decay * p[i];
-    m[i] = m[i] * beta1 + fresh1 * d;
-    v[i] = v[i] * beta2 + fresh2 * d * d;
-    T square = v[i];
-    if (largest) square = largest[i] = largest[i] >= v[i] ? largest[i] : v[i];   // nan comes through
-    p[i] += size * m[i] / (std::sqrt(square) / correction + eps);
-  }
 }
 
 }  // namespace
@@ -169,13 +134,15 @@ Sgd::Sgd(const Parameters& parameters, const SgdOptions& options, const std::vec
 }
 
 void Sgd::update(const Slot& slot, const Tensor& gradient, double lr) const {
+  const kernels::SgdStep s{lr, options_.momentum, options_.dampening, slot.weight_decay, options_.nesterov,
+                           slot.steps == 1};
   detail::visit_floating(gradient.dtype(), [&](auto t) {
     using T = decltype(t);
     const T* g = detail::data<T>(gradient);
     T* b = slot.moments.empty() ? nullptr : static_cast<T*>(detail::overwrite(slot.moments[0]));
     T* p = static_cast<T*>(detail::overwrite(slot.parameter));
     for_numbers(gradient, [&](std::int64_t begin, std::int64_t end) {
-      sgd(options_, lr, slot.weight_decay, slot.steps == 1, end - begin, g + begin, b ? b + begin : b, p + begin);
+      kernels::optim<T>().sgd(s, end - begin, g + begin, b ? b + begin : b, p + begin);
     });
   });
 }
@@ -203,7 +170,7 @@ AdamW::AdamW(const Parameters& parameters, const AdamWOptions& o, const std::vec
     : Adam("AdamW", parameters, {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.amsgrad}, groups, true) {}
 
 void Adam::update(const Slot& slot, const Tensor& gradient, double lr) const {
-  AdamStep s{.beta1 = options_.beta1, .beta2 = options_.beta2, .eps = options_.eps};
+  kernels::AdamStep s{.beta1 = options_.beta1, .beta2 = options_.beta2, .eps = options_.eps};
   s.shrink = decoupled_ ? 1.0 - lr * slot.weight_decay : 1.0;
   s.weight_decay = decoupled_ ? 0.0 : slot.weight_decay;
   s.step_size = lr / (1.0 - std::pow(options_.beta1, double(slot.steps)));
@@ -215,7 +182,7 @@ void Adam::update(const Slot& slot, const Tensor& gradient, double lr) const {
     T *m = mine(slot.moments[0]), *v = mine(slot.moments[1]), *p = mine(slot.parameter);
     T* largest = options_.amsgrad ? mine(slot.moments[2]) : nullptr;
     for_numbers(gradient, [&](std::int64_t begin, std::int64_t end) {
-      adam(s, end - begin, g + begin, m + begin, v + begin, largest ? largest + begin : largest, p + begin);
+      kernels::optim<T>().adam(s, end - begin, g + begin, m + begin, v + begin, largest ? largest + begin : largest, p + begin);
     });
   });
 }
