@@ -15,7 +15,11 @@ using namespace surgeon;
 
 namespace {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#ifndef __has_feature
+#define __has_feature(name) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) || __has_feature(address_sanitizer) || \
+    __has_feature(thread_sanitizer)
 constexpr int deep = 50'000, repeats = 1'000;   // sanitizers are slow and hungry
 constexpr bool measures = false;
 #else
