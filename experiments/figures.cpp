@@ -402,8 +402,8 @@ std::string gnuplot_script(const Figure& figure, const std::string& svg, const s
                                  "background '#FFFFFF'\nset output {}\n", sheet.width, sheet.height, quoted(svg));
   text += page(figure, sheet);
   sheet.point = 0.75;   // cairo's terminals measure letters in points, SVG's in pixels
-  text += fmt::format("set terminal pngcairo size {:.0f},{:.0f} noenhanced font 'DejaVu Sans,9.75' fontscale 2 linewidth 2 "
-                      "pointscale 2 background '#FFFFFF'\nset output {}\n", 2 * sheet.width, 2 * sheet.height, quoted(png));
+  text += fmt::format("set terminal pngcairo size {:.0f},{:.0f} noenhanced font 'DejaVu Sans,9.75' fontscale 1.6 linewidth 1.6 "
+                      "pointscale 1.6 background '#FFFFFF'\nset output {}\n", 1.6 * sheet.width, 1.6 * sheet.height, quoted(png));
   return text + page(figure, sheet);
 }
 

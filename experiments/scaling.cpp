@@ -54,6 +54,13 @@ double middle(std::vector<double> x) {
   return x.size() % 2 ? *half : (*half + *std::max_element(x.begin(), half)) / 2;
 }
 
+// The norm of a matrix from those of its rows.
+double whole(const std::vector<double>& row_norms) {
+  double squares = 0;
+  for (double x : row_norms) squares += x * x;
+  return std::sqrt(squares);
+}
+
 double sample_variance(std::span<const double> x) {
   double mean = 0, squares = 0;
   for (double v : x) mean += v / double(x.size());
@@ -79,7 +86,7 @@ Measures measure(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor
   m[row_max] = average(winners);
   m[row_entropy] = average(entropy(weights));
   m[entropy_seed] = average(entropy(weights, 1e-9));
-  m[grad_q] = norm(dQ);
+  m[grad_q] = whole(queries);
   m[grad_k] = norm(dK);
   m[grad_q_unit] = m[grad_q] * unit;
   m[grad_k_unit] = m[grad_k] * unit;
