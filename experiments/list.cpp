@@ -4,12 +4,12 @@
 
 namespace surgeon {
 namespace experiments {
-Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect();
+Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train()};
 }
 
 }  // namespace surgeon

@@ -1,0 +1,370 @@
+#include "experiments/training.hpp"
+
+#include <sys/sysinfo.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "framework/diagnostics.hpp"
+#include "framework/probe.hpp"
+#include "framework/serialize.hpp"
+#include "layers/initialise.hpp"
+
+namespace surgeon {
+namespace {
+
+// Streams of the run's seed.
+enum Stream : std::uint64_t { weights = 1, held_out_data = 2, samples = 3, data = 1ull << 32, drops = 1ull << 48 };
+
+constexpr std::int64_t held_out_sequences = 256;
+
+bool finite(const Tensor& x) { return x.size() == 0 || std::isfinite(max(abs(x)).item()); }
+
+// One of `names`, as an enumerator: its place in the list.
+template <class Enum>
+Enum choice(const std::string& name, const std::vector<std::string>& names) {
+  return static_cast<Enum>(std::find(names.begin(), names.end(), name) - names.begin());
+}
+
+const std::vector<std::string> position_names{"none", "learned", "sinusoidal", "rotary", "alibi"};
+const std::vector<std::string> norm_names{"layer", "rms"};
+const std::vector<std::string> norm_places{"pre", "post"};
+const std::vector<std::string> activation_names{"relu", "gelu", "gelu-tanh", "swiglu"};
+const std::vector<std::string> init_names{"gpt2", "xavier-uniform", "xavier-normal", "kaiming-uniform",
+                                          "kaiming-normal"};
+const std::vector<std::string> qk_norm_names{"none", "l2", "rms"};
+const std::vector<std::string> weighting_names{"softmax", "off-by-one", "sigmoid"};
+
+Schedule schedule_of(const TrainKnobs& k) {
+  if (k.schedule == "constant") return schedule::constant(k.lr);
+  if (k.schedule == "warmup") return schedule::linear_warmup(k.lr, std::max<std::int64_t>(k.warmup, 1), 0.01);
+  if (k.schedule == "cosine") return schedule::cosine(k.lr, k.steps);
+  if (k.schedule == "step") return schedule::step(k.lr, std::max<std::int64_t>(k.steps / 3, 1));
+  if (k.schedule == "exponential") return schedule::exponential(k.lr, std::pow(0.01, 1.0 / double(k.steps)));
+  return schedule::warmup_cosine(k.lr, std::min(k.warmup, k.steps - 1), k.steps, 0.1 * k.lr);
+}
+
+std::unique_ptr<Optimizer> optimizer_of(const TrainKnobs& k, const Parameters& parameters) {
+  const std::vector<Group> groups{no_decay_on_vectors()};
+  if (k.optimizer == "sgd")
+    return std::make_unique<Sgd>(
+        parameters, SgdOptions{.lr = k.lr, .momentum = k.momentum, .weight_decay = k.weight_decay}, groups);
+  if (k.optimizer == "adam")
+    return std::make_unique<Adam>(parameters, AdamOptions{.lr = k.lr, .weight_decay = k.weight_decay}, groups);
+  return std::make_unique<AdamW>(parameters, AdamWOptions{.lr = k.lr, .weight_decay = k.weight_decay}, groups);
+}
+
+Transformer model_of(const TrainKnobs& k, const Task& task, std::uint64_t seed, Dtype dtype) {
+  Rng rng(seed, Stream::weights);
+  Transformer model(model_config(k, task, dtype), rng);
+  if (k.init != "gpt2") initialise(model.parameters(), choice<Init>(k.init, init_names), rng);
+  return model;
+}
+
+double median(std::vector<double> values) {
+  if (values.empty()) return std::nan("");
+  const auto middle = values.begin() + std::ssize(values) / 2;
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+double root_mean_square(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double x : values) sum += x * x;
+  return std::sqrt(sum / double(values.size()));
+}
+
+double mean_of(const std::vector<double>& values) {
+  double sum = 0;
+  for (const double x : values) sum += x;
+  return sum / double(values.size());
+}
+
+}  // namespace
+
+// ---- Knobs ---------------------------------------------------------------------------------------------------------
+void add_model_options(Options& o, TrainKnobs& k) {
+  o.add("--tokens", k.tokens, "T, what the model reads at once", {.low = 2, .high = 65536});
+  o.add("--symbols", k.symbols, "different symbols of a drawn task; 0: its own number", {.low = 0, .high = 1e6});
+  o.add("--layers", k.layers, "blocks", {.low = 0, .high = 1000});
+  o.add("--heads", k.heads, "heads; they divide --d-model", {.low = 1, .high = 4096});
+  o.add("--kv-heads", k.kv_heads, "heads of keys and values, which divide --heads; 0: as many",
+        {.low = 0, .high = 4096});
+  o.add("--d-model", k.d_model, "width", {.low = 1, .high = 1e6});
+  o.add("--hidden", k.hidden, "width inside the feed-forward network; 0: 4 d_model", {.low = 0, .high = 1e7});
+  o.add("--positions", k.positions, "how places are told", {.choices = position_names});
+  o.add("--norm", k.norm, "which norm", {.choices = norm_names});
+  o.add("--norm-place", k.norm_place, "before or after each half", {.choices = norm_places});
+  o.add("--activation", k.activation, "of the feed-forward network", {.choices = activation_names});
+  o.add("--untied", k.untied, "a head of its own instead of the embedding, transposed");
+  o.add("--init", k.init, "how weights start", {.choices = init_names});
+  o.add("--dropout", k.dropout, "of weights and of what each half adds", {.low = 0, .high = 0.99});
+  o.add("--qk-norm", k.qk_norm, "queries and keys brought to one size", {.choices = qk_norm_names});
+  o.add("--soft-cap", k.soft_cap, "scores s become c tanh(s / c); 0: they do not", {.low = 0});
+  o.add("--weighting", k.weighting, "how scores become weights", {.choices = weighting_names});
+  o.add("--window", k.window, "how many keys back a query sees, itself too; 0: all", {.low = 0});
+  o.require([&k] { return k.d_model % k.heads == 0; }, "--heads must divide --d-model");
+  o.require([&k] { return k.kv_heads == 0 || k.heads % k.kv_heads == 0; }, "--kv-heads must divide --heads");
+  o.require([&k] { return k.positions != "rotary" || k.d_model / k.heads % 2 == 0; },
+            "--positions rotary: d_model / heads must be even");
+}
+
+void add_training_options(Options& o, TrainKnobs& k) {
+  o.add("--steps", k.steps, "updates", {.low = 1, .high = 1e9, .quick = "100"});
+  o.add("--batch", k.batch, "sequences in a batch", {.low = 1, .high = 1e6});
+  o.add("--accumulate", k.accumulate, "batches in an update", {.low = 1, .high = 1e6});
+  o.add("--lr", k.lr, "learning rate, the highest of the schedule", {.low = 0});
+  o.add("--optimizer", k.optimizer, "which", {.choices = {"sgd", "adam", "adamw"}});
+  o.add("--momentum", k.momentum, "of sgd", {.low = 0, .high = 1});
+  o.add("--weight-decay", k.weight_decay, "not of norms and biases", {.low = 0});
+  o.add("--schedule", k.schedule, "of the learning rate",
+        {.choices = {"constant", "warmup", "cosine", "warmup-cosine", "step", "exponential"}});
+  o.add("--warmup", k.warmup, "steps until the learning rate is full", {.low = 0, .high = 1e9});
+  o.add("--clip", k.clip, "the largest norm of the gradient; 0: any", {.low = 0});
+  o.add("--overfit-one-batch", k.overfit_one_batch, "the first batch again and again: a model that cannot is broken");
+}
+
+void set_scale(const std::string& rule, TransformerConfig& config) {
+  const double d_k = double(config.block.d_model / config.block.heads);
+  if (rule == "none") config.attention.scale = false;
+  else if (rule == "sqrt") config.attention.scale = true;
+  else if (rule == "inverse") config.attention.scale = Scale::inverse();
+  else if (rule == "log-n") config.attention.scale = Scale::log_n();
+  else if (rule == "learned") config.block.projections.learned_scale = 1.0 / std::sqrt(d_k);
+  else {
+    double factor = 0;
+    const auto [end, error] = std::from_chars(rule.data(), rule.data() + rule.size(), factor);
+    if (error != std::errc() || end != rule.data() + rule.size() || !std::isfinite(factor))
+      throw UsageError(fmt::format("--scale: \"{}\": it is none, sqrt, inverse, log-n, learned, or a number", rule));
+    config.attention.scale = factor;
+  }
+}
+
+TransformerConfig model_config(const TrainKnobs& k, const Task& task, Dtype dtype) {
+  TransformerConfig config{.vocabulary = task.vocabulary, .context = task.tokens, .layers = k.layers};
+  config.block = {.d_model = k.d_model, .heads = k.heads, .hidden = k.hidden,
+                  .norm_place = choice<NormPlace>(k.norm_place, norm_places),
+                  .norm = choice<NormKind>(k.norm, norm_names),
+                  .activation = choice<Activation>(k.activation, activation_names), .dropout = k.dropout,
+                  .projections = {.kv_heads = k.kv_heads}, .dtype = dtype};
+  config.positions = choice<Positions>(k.positions, position_names);
+  config.tied = !k.untied;
+  config.attention.qk_norm = choice<QkNorm>(k.qk_norm, qk_norm_names);
+  config.attention.weighting = choice<Weighting>(k.weighting, weighting_names);
+  config.attention.soft_cap = k.soft_cap;
+  config.attention.window = k.window;
+  set_scale(k.scale, config);
+  return config;
+}
+
+void check_memory(const TransformerConfig& config, std::int64_t batch) {
+  const BlockConfig& b = config.block;
+  const double d = double(b.d_model), hidden = b.hidden > 0 ? double(b.hidden) : 4 * d, T = double(config.context);
+  const double layers = double(config.layers), V = double(config.vocabulary);
+  const double parameters = V * d * (config.tied ? 1 : 2) + T * d + layers * (4 * d * d + 2 * d * hidden);
+  // What a step keeps until the walk back: a dozen vectors of each width per token and block, and the logits thrice.
+  const double values = double(batch) * T * (layers * (12 * d + 3 * hidden) + 3 * V) + double(batch * b.heads) * T;
+  const double bytes = (4 * parameters + values) * double(element_size(b.dtype));   // weights, gradients, two moments
+  struct sysinfo machine {};
+  if (sysinfo(&machine) != 0) return;
+  const double memory = double(machine.totalram) * double(machine.mem_unit);
+  if (bytes > memory)
+    throw UsageError(fmt::format("{:.3g} parameters and a batch of {} x {} tokens take about {:.3g} GiB, but this "
+                                 "machine has {:.3g} GiB",
+                                 parameters, batch, config.context, bytes / 0x1p30, memory / 0x1p30));
+}
+
+// ---- Training ------------------------------------------------------------------------------------------------------
+Trainer::Trainer(const TrainKnobs& knobs, Task task, std::uint64_t seed, Dtype dtype)
+    : knobs_(knobs), task_(std::move(task)), seed_(seed), model_(model_of(knobs_, task_, seed_, dtype)),
+      parameters_(model_.parameters()), optimizer_(optimizer_of(knobs_, parameters_)), schedule_(schedule_of(knobs_)) {}
+
+Batch Trainer::batch_at(std::int64_t step, std::int64_t part) const {
+  const std::int64_t number = knobs_.overfit_one_batch ? part : step * knobs_.accumulate + part;
+  Rng rng(seed_, Stream::data + std::uint64_t(number));
+  return task_.draw(rng, knobs_.batch);
+}
+
+Tensor Trainer::loss_of(const Batch& batch, Rng* dropout) const {
+  return cross_entropy(model_(batch.tokens, {.rng = dropout}), batch.targets);
+}
+
+Trainer::Step Trainer::step() {
+  GradientMean mean;
+  double loss_sum = 0;
+  for (std::int64_t part = 0; part < knobs_.accumulate; ++part) {
+    const Batch batch = batch_at(done_, part);
+    Rng rng(seed_, Stream::drops + std::uint64_t(done_ * knobs_.accumulate + part));
+    const Tensor loss = loss_of(batch, knobs_.dropout > 0.0 ? &rng : nullptr);
+    if (!std::isfinite(loss.item())) diverge("loss", loss.item(), first_bad_tensor(batch));
+    loss_sum += loss.item();
+    mean.add(grad(loss, parameters_.tensors()));
+  }
+  std::vector<Tensor> gradients = mean.take();
+  const double size = knobs_.clip > 0.0 ? clip_grad_norm(gradients, knobs_.clip) : grad_norm(gradients);
+  if (!std::isfinite(size)) {
+    std::size_t i = 0;
+    for (const auto& [name, parameter] : parameters_)
+      if (!finite(gradients[i++])) diverge("the gradient's norm", size, "the gradient of " + name);
+    diverge("the gradient's norm", size, "none: the norm itself is too large");
+  }
+  const double lr = schedule_(done_);
+  optimizer_->set_lr(lr);
+  optimizer_->step(gradients);
+  ++done_;
+  return {loss_sum / double(knobs_.accumulate), lr, size};
+}
+
+std::string Trainer::first_bad_tensor(const Batch& batch) const {
+  for (const auto& [name, parameter] : parameters_)
+    if (!finite(parameter)) return name;
+  NoRecord pause;
+  Probe all;
+  model_(batch.tokens);
+  for (const auto& [name, value] : all.seen()) {
+    const bool scores = name.ends_with("scores");   // -inf there is what is masked
+    if (!finite(scores ? masked_fill(value, value < 0.0, 0.0) : value)) return name;
+  }
+  return "the loss itself";
+}
+
+void Trainer::diverge(const char* what, double value, const std::string& tensor) const {
+  throw Diverged(fmt::format("step {}: {} is {} at learning rate {:.3g}; the first bad tensor is {}", done_, what,
+                             value, schedule_(done_), tensor));
+}
+
+Trainer::Score Trainer::held_out() const {
+  NoRecord pause;
+  Rng rng(seed_, Stream::held_out_data);
+  double loss = 0, right = 0, asked = 0;
+  for (std::int64_t done = 0; done < held_out_sequences;) {
+    const std::int64_t batch = std::min(knobs_.batch, held_out_sequences - done);
+    const Batch b = task_.draw_held_out(rng, batch);
+    const Tensor logits = model_(b.tokens);
+    const double n = double(sum(b.targets >= 0.0).item());
+    loss += cross_entropy(logits, b.targets).item() * n;
+    right += sum((argmax(logits, -1) == b.targets)).item();
+    asked += n;
+    done += batch;
+  }
+  return {loss / asked, right / asked};
+}
+
+// ---- Looking -------------------------------------------------------------------------------------------------------
+namespace {
+
+// A row's norms of x [B, T, heads * d], for one head.
+std::vector<double> head_norms(const Tensor& x, std::int64_t heads, std::int64_t head) {
+  const std::vector<double> all = row_norms(reshape(x, {x.shape(0) * x.shape(1) * heads, x.shape(2) / heads}));
+  std::vector<double> own;
+  for (std::size_t i = std::size_t(head); i < all.size(); i += std::size_t(heads)) own.push_back(all[i]);
+  return own;
+}
+
+// Rows that see one key alone have no choice: they count for nothing.
+Row attention_row(const Tensor& scores, const Tensor& weights, std::int64_t heads, std::int64_t head) {
+  const Tensor seen = (scores > -std::numeric_limits<double>::infinity()).to(Dtype::int64);
+  const Tensor choices = sum(seen, -1);
+  const std::vector<double> entropies = entropy(weights), jacobians = softmax_jacobian_norm(weights);
+  const Tensor highest = max(scores, -1).to(Dtype::float64);
+  const std::int64_t T = scores.shape(-2);
+  std::vector<double> own, norms;
+  double top = -std::numeric_limits<double>::infinity();
+  for (std::int64_t i = 0; i < choices.size(); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    if (i / T % heads != head || choices.values<std::int64_t>()[at] < 2) continue;
+    own.push_back(entropies[at]);
+    norms.push_back(jacobians[at]);
+    top = std::max(top, highest.values<double>()[at]);
+  }
+  return {{"entropy", mean_of(own)}, {"largest_score", top}, {"dead_rows", share_below(norms, 1e-3)}};
+}
+
+}  // namespace
+
+std::vector<Row> Trainer::look() {
+  before_.clear();
+  for (const Tensor& parameter : parameters_.tensors()) before_.push_back(parameter.detach());
+  Probe seen("blocks.*.attention.*");
+  const Tensor loss = loss_of(batch_at(done_, 0), nullptr);
+  std::vector<Tensor> asked = parameters_.tensors();
+  const std::size_t parameters = asked.size();
+  for (std::int64_t layer = 0; layer < knobs_.layers; ++layer)
+    for (const char* name : {"Q", "K", "V"}) asked.push_back(seen[fmt::format("blocks.{}.attention.{}", layer, name)]);
+  const std::vector<Tensor> gradients = grad(loss, asked);
+
+  std::vector<Row> rows;
+  const std::int64_t kv_heads = knobs_.kv_heads > 0 ? knobs_.kv_heads : knobs_.heads;
+  for (std::int64_t layer = 0; layer < knobs_.layers; ++layer) {
+    const auto& value = [&](const char* name) { return seen[fmt::format("blocks.{}.attention.{}", layer, name)]; };
+    for (std::int64_t head = 0; head < knobs_.heads; ++head) {
+      Row row{{"kind", "head"}, {"step", done_}, {"layer", layer}, {"head", head}};
+      row = row + attention_row(value("scores"), value("weights"), knobs_.heads, head);
+      for (std::size_t i = 0; i < 3; ++i) {
+        const std::int64_t heads = i == 0 ? knobs_.heads : kv_heads;
+        const std::vector<double> norms =
+            head_norms(gradients[parameters + std::size_t(3 * layer) + i], heads, head * heads / knobs_.heads);
+        const std::string name = i == 0 ? "grad_q" : i == 1 ? "grad_k" : "grad_v";
+        row.emplace_back(name + "_median", median(norms));
+        row.emplace_back(name + "_rms", root_mean_square(norms));
+      }
+      rows.push_back(std::move(row));
+    }
+  }
+  std::size_t i = 0;
+  for (const auto& [name, parameter] : parameters_) {
+    const Tensor sizes = abs(gradients[i++]).to(Dtype::float64);
+    const std::vector<double> values(sizes.values<double>().begin(), sizes.values<double>().end());
+    rows.push_back({{"kind", "gradient"}, {"step", done_}, {"parameter", name}, {"grad_median", median(values)},
+                    {"grad_rms", root_mean_square(values)}});
+  }
+  return rows;
+}
+
+std::vector<Row> Trainer::updates() const {
+  NoRecord pause;
+  std::vector<Row> rows;
+  std::size_t i = 0;
+  for (const auto& [name, parameter] : parameters_) {
+    const Tensor& before = before_[i++];
+    rows.push_back({{"kind", "update"}, {"step", done_}, {"parameter", name},
+                    {"update_ratio", norm(parameter - before) / norm(before)}});
+  }
+  return rows;
+}
+
+std::string Trainer::sample(std::int64_t length) const {
+  NoRecord pause;
+  Rng data(seed_, Stream::held_out_data), draw(seed_, Stream::samples);
+  const Tensor start = task_.draw_held_out(data, 1).tokens;
+  std::vector<std::int64_t> tokens{start.values<std::int64_t>()[0]};
+  std::string text;
+  for (std::int64_t i = 0; i < length; ++i) {
+    const std::int64_t T = std::min(std::ssize(tokens), std::ptrdiff_t(task_.tokens));
+    const std::vector<std::int64_t> last(tokens.end() - T, tokens.end());
+    const Tensor logits = slice(model_(tensor(last, {1, T})), 1, T - 1);
+    const Tensor chances = softmax(reshape(logits, {task_.vocabulary}).to(Dtype::float64), -1);
+    double left = draw.uniform();
+    std::int64_t token = 0;
+    while (token + 1 < task_.vocabulary && (left -= chances.values<double>()[std::size_t(token)]) >= 0) ++token;
+    tokens.push_back(token);
+    text += task_.show(token);
+  }
+  return text;
+}
+
+// ---- Checkpoints ---------------------------------------------------------------------------------------------------
+void Trainer::save(const std::filesystem::path& path, const std::string& config) const {
+  for (const auto& [name, parameter] : parameters_)   // the last good checkpoint stays
+    if (!finite(parameter)) diverge("a weight", std::nan(""), name);
+  save_checkpoint(path, parameters_, *optimizer_, {.step = done_, .cursor = done_, .config = config});
+}
+
+void Trainer::load(const std::filesystem::path& path) {
+  done_ = load_checkpoint(path, parameters_, *optimizer_).step;
+}
+
+}  // namespace surgeon
