@@ -123,12 +123,18 @@ class Visits {
   std::size_t count_ = 0;
 };
 
-// Enters every recorded tensor y was made from, and the targets; other leaves are of no interest.
+// Enters every recorded tensor y was made from, and the targets; other leaves are of no interest, nor is what is older
+// than every target, since it was made from none.
 void reach(Visits& visits, Node& y, std::span<const Tensor> xs, bool up_to_xs) {
+  std::uint64_t oldest = y.id;
   for (const Tensor& x : xs)
-    if (x.node().id <= y.id) visits.enter(&x.node()).target = true;
+    if (x.node().id <= y.id) {
+      visits.enter(&x.node()).target = true;
+      oldest = std::min(oldest, x.node().id);
+    }
   std::vector<Node*> todo;
   const auto visit = [&](Node& node) {
+    if (node.id < oldest) return;
     Visit* visit = node.step ? &visits.enter(&node) : visits.find(node.id);
     if (!visit || visit->reached) return;
     visit->reached = true;
