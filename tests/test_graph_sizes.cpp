@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <functional>
@@ -48,15 +47,10 @@ Tensor chain(const Tensor& x, int n) {
   return y;
 }
 
-// The best of three, since the first run also pays for fresh memory.
 double seconds(const std::function<void()>& body) {
-  double best = 1e9;
-  for (int i = 0; i < 3; ++i) {
-    const auto start = std::chrono::steady_clock::now();
-    body();
-    best = std::min(best, std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-  }
-  return best;
+  const auto start = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 double resident_mib() {
@@ -105,7 +99,7 @@ TEST_CASE("graph sizes: the last handle of a long chain may be let go inside ano
   CHECK(true);
 }
 
-TEST_CASE("graph sizes: a fan of ten thousand uses of one tensor adds up, in time that grows with its width") {
+TEST_CASE("graph sizes: a fan of ten thousand uses of one tensor adds up, in linear time") {
   const Tensor x = full({4}, 1.0, Dtype::float64);
   const auto fan = [&](int width) {
     std::vector<Tensor> uses;
@@ -114,10 +108,8 @@ TEST_CASE("graph sizes: a fan of ten thousand uses of one tensor adds up, in tim
   };
   const Tensor y = fan(10'000);
   CHECK(grad(sum(y), {x})[0].at({3}) == 10'000.0 * 9'999.0 / 2.0);
-  if (!measures) return;
-  const double narrow = seconds([&] { (void)grad(sum(fan(4'000)), {x}); });
-  const double wide = seconds([&] { (void)grad(sum(fan(64'000)), {x}); });
-  CHECK(wide < 16 * 6 * narrow);   // sixteen times the work, and six times slack for memory; quadratic would be 256
+  // Some 0.2 s on an idle machine; with quadratic work 20 s at the least.
+  if (measures) CHECK(seconds([&] { (void)grad(sum(fan(64'000)), {x}); }) < 5.0);
 }
 
 TEST_CASE("graph sizes: ladders of diamonds take linear time, not 2^n") {
@@ -131,10 +123,7 @@ TEST_CASE("graph sizes: ladders of diamonds take linear time, not 2^n") {
     return grad(y, {x})[0].item();
   };
   CHECK(ladder(10'000) == 1.0);
-  if (!measures) return;
-  const double shorter = seconds([&] { ladder(10'000); });
-  const double longer = seconds([&] { ladder(160'000); });
-  CHECK(longer < 16 * 6 * shorter);
+  if (measures) CHECK(seconds([&] { CHECK(ladder(160'000) == 1.0); }) < 8.0);   // some 0.2 s when idle
 }
 
 TEST_CASE("graph sizes: a short walk through an old and large graph touches only what it needs") {
@@ -142,9 +131,9 @@ TEST_CASE("graph sizes: a short walk through an old and large graph touches only
   const Tensor x = full({}, 1.0, Dtype::float64);
   const Tensor old = chain(x, 200'000);
   const double whole = seconds([&] { (void)grad(old, {x}); });
-  const Tensor leaf = full({}, 3.0, Dtype::float64);
+  const Tensor near = old * 2.0;
   const double part = seconds([&] {
-    for (int i = 0; i < 10; ++i) (void)grad(leaf * leaf, {leaf});
+    for (int i = 0; i < 100; ++i) (void)grad(near, {old});
   });
   CHECK(part < whole);
 }
