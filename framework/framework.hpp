@@ -1,4 +1,5 @@
-// The whole framework: tensors, gradients, ops, random numbers, optimizers, files.
+// The whole framework: tensors, gradients, ops, random numbers, optimizers. Files are in serialize.hpp, apart: its
+// <filesystem> would add half to what everybody waits for the compiler.
 #pragma once
 
 #include "framework/autograd.hpp"
@@ -6,6 +7,7 @@
 #include "framework/derivatives.hpp"
 #include "framework/graph.hpp"
 #include "framework/ops.hpp"
+#include "framework/optim.hpp"
 #include "framework/parameters.hpp"
 #include "framework/probe.hpp"
 #include "framework/random.hpp"
