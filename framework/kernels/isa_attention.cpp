@@ -47,13 +47,18 @@ struct Exponential {
       return std::exp2(x * factor);
     } else {
       const Batch<T> magic(T(3) * T(Int(1) << (mantissa - 1)));   // added, the low bits are the nearest integer
-      const Batch<T> bounded = xsimd::select(x < Batch<T>(least), Batch<T>(least), x);
+      const Batch<T> bounded = xsimd::max(Batch<T>(least), x);    // in this order nan stays nan
       const Batch<T> shifted = xsimd::fma(bounded, Batch<T>(factor), magic);
-      const Batch<T> f = xsimd::fms(bounded, Batch<T>(factor), shifted - magic);
+      const Batch<T> whole = shifted - magic, f = xsimd::fms(bounded, Batch<T>(factor), whole);
+      const Batch<T> power = xsimd::fma(f, fraction(f), Batch<T>(T(1)));
+#ifdef __AVX512F__
+      if constexpr (sizeof(T) == 4) return _mm512_scalef_ps(power, whole);
+      else return _mm512_scalef_pd(power, whole);
+#else
       const auto bits = xsimd::bitwise_cast<xsimd::batch<Int>>(shifted);
       const auto exponent = bits + xsimd::batch<Int>(Int(std::numeric_limits<T>::max_exponent - 1 + lift));
-      const auto power = xsimd::bitwise_cast<Batch<T>>(exponent << mantissa);
-      return xsimd::fma(f, fraction(f), Batch<T>(T(1))) * power * Batch<T>(std::ldexp(T(1), -lift));
+      return power * xsimd::bitwise_cast<Batch<T>>(exponent << mantissa) * Batch<T>(std::ldexp(T(1), -lift));
+#endif
     }
   }
 
@@ -174,31 +179,46 @@ struct Online {
 
   // Turns scores into exp(scores - largest); true when what was summed before must be multiplied by `correction`.
   bool take(T* scores, const Run& run, std::int64_t width, const Exponential<T>& exp) {
-    constexpr std::int64_t lanes = Lanes<T>::count;
-    const Batch<T> minus_infinity(-std::numeric_limits<T>::infinity()), zero(T(0)), one(T(1));
+    constexpr std::int64_t lanes = Lanes<T>::count, wide = tile_columns * lanes;
     bool corrects = false;
-    for (std::int64_t i = 0; i < width; i += lanes) {
-      const Batch<T> before = load(largest + i);
-      Batch<T> now = before;
-      for (std::int64_t k = 0; k < run.size; ++k) {
-        T* at = scores + k * width + i;
-        if (run.words) store(at, xsimd::select(lanes_of<T>(run.words[k], i), load(at), minus_infinity));
-        now = xsimd::max(now, load(at));
-      }
-      store(largest + i, now);
-      const Batch<T> shift = xsimd::select(now == minus_infinity, zero, now);   // a dead row: -inf - -inf is nan
-      const Batch<T> factor = exp(before - shift);
-      Batch<T> total = load(sum + i) * factor;
-      for (std::int64_t k = 0; k < run.size; ++k) {
-        T* at = scores + k * width + i;
-        const Batch<T> e = exp(load(at) - shift);
-        store(at, e);
-        total = total + e;
-      }
-      store(sum + i, total);
+    std::int64_t i = 0;
+    for (; i + wide <= width; i += wide) corrects |= take_columns<tile_columns>(scores, run, width, i, exp);
+    for (; i < width; i += lanes) corrects |= take_columns<1>(scores, run, width, i, exp);
+    return corrects;
+  }
+
+  template <int W>
+  bool take_columns(T* scores, const Run run, const std::int64_t width, const std::int64_t first,
+                    const Exponential<T> exp) {
+    constexpr std::int64_t lanes = Lanes<T>::count;
+    const Batch<T> minus_infinity(-std::numeric_limits<T>::infinity());
+    Batch<T> now[W], shift[W], total[W];
+    unrolled<W>([&](auto w) { now[w] = load(largest + first + w * lanes); });
+    for (std::int64_t k = 0; k < run.size; ++k)
+      unrolled<W>([&](auto w) {
+        T* at = scores + k * width + first + w * lanes;
+        if (run.words)
+          store(at, xsimd::select(lanes_of<T>(run.words[k], first + w * lanes), load(at), minus_infinity));
+        now[w] = xsimd::max(now[w], load(at));
+      });
+    bool corrects = false;
+    unrolled<W>([&](auto w) {
+      const std::int64_t i = first + w * lanes;
+      shift[w] = xsimd::select(now[w] == minus_infinity, Batch<T>(T(0)), now[w]);   // dead: -inf - -inf is nan
+      const Batch<T> factor = exp(load(largest + i) - shift[w]);
+      total[w] = load(sum + i) * factor;
+      store(largest + i, now[w]);
       store(correction + i, factor);
-      corrects = corrects || xsimd::any(factor != one);
-    }
+      corrects |= xsimd::any(factor != Batch<T>(T(1)));
+    });
+    for (std::int64_t k = 0; k < run.size; ++k)
+      unrolled<W>([&](auto w) {
+        T* at = scores + k * width + first + w * lanes;
+        const Batch<T> e = exp(load(at) - shift[w]);
+        store(at, e);
+        total[w] = total[w] + e;
+      });
+    unrolled<W>([&](auto w) { store(sum + first + w * lanes, total[w]); });
     return corrects;
   }
 
@@ -301,14 +321,15 @@ struct QueryBlock {
   }
 
   // Scores become exp(scores - largest), dO V^T becomes the gradient of the scores.
-  void weigh(T* scores, T* products, const Run& run, const Exponential<T>& exp) const {
+  void weigh(T* scores, T* products, const Run run, const Exponential<T> exp) const {
     constexpr std::int64_t lanes = Lanes<T>::count;
-    for (std::int64_t i = 0; i < width; i += lanes) {
-      const Batch<T> shift = load(largest + i), mean = load(dot + i), zero(T(0));
-      for (std::int64_t k = 0; k < run.size; ++k) {
-        T* s = scores + k * width + i;
-        T* d = products + k * width + i;
-        const Batch<T> e = exp(load(s) - shift), gradient = e * (load(d) - mean);
+    const Batch<T> zero(T(0));
+    const std::int64_t row = width;
+    for (std::int64_t k = 0; k < run.size; ++k)
+      for (std::int64_t i = 0; i < row; i += lanes) {
+        T* s = scores + k * row + i;
+        T* d = products + k * row + i;
+        const Batch<T> e = exp(load(s) - load(largest + i)), gradient = e * (load(d) - load(dot + i));
         if (!run.words) {
           store(s, e);
           store(d, gradient);
@@ -318,7 +339,6 @@ struct QueryBlock {
           store(d, xsimd::select(seen, gradient, zero));
         }
       }
-    }
   }
 };
 

@@ -19,61 +19,67 @@ struct Strided {
 };
 
 // Accumulators that fit the registers beside a row of b: 6 x 4 of 32, or 6 x 2 of 16.
-constexpr int tile_rows = 6;
 #ifdef __AVX512F__
-constexpr int tile_columns = 4;
+constexpr int tile_rows = 6, tile_columns = 4;
 #else
-constexpr int tile_columns = 2;
+constexpr int tile_rows = 6, tile_columns = 2;
 #endif
 
-// C[R, W batches] = (add ? C : 0) + A B, the sum over k in rising order whatever the tile.
+// body(0) ... body(N - 1), written out: a loop over registers must be gone before the compiler sees an array in it.
+template <int N, class Body>
+void unrolled(const Body& body) {
+  [&]<int... I>(std::integer_sequence<int, I...>) {
+    (body(std::integral_constant<int, I>()), ...);
+  }(std::make_integer_sequence<int, N>());
+}
+
+// C[R, W batches] = A B, or C + A B with `add`; the sum over k from 0 in rising order, whatever the tile.
 template <int R, int W, class T>
 void tile(std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c, std::int64_t ldc, bool add) {
   constexpr std::int64_t lanes = Lanes<T>::count;
-  Batch<T> sum[R][W];
-  for (int r = 0; r < R; ++r)
-    for (int w = 0; w < W; ++w) sum[r][w] = add ? load(c + r * ldc + w * lanes) : Batch<T>(T(0));
+  Batch<T> sum[R * W];
+  unrolled<R * W>([&](auto i) { sum[i] = Batch<T>(T(0)); });
   for (std::int64_t k = 0; k < inner; ++k) {
     Batch<T> row[W];
-    for (int w = 0; w < W; ++w) row[w] = load(b + k * ldb + w * lanes);
-    for (int r = 0; r < R; ++r) {
-      const Batch<T> factor(a.data[r * a.row + k * a.inner]);
-      for (int w = 0; w < W; ++w) sum[r][w] = xsimd::fma(factor, row[w], sum[r][w]);
-    }
+    unrolled<W>([&](auto w) { row[w] = load(b + w * lanes); });
+    unrolled<R>([&](auto r) {
+      const Batch<T> factor(a.data[r * a.row]);
+      unrolled<W>([&](auto w) { sum[r * W + w] = xsimd::fma(factor, row[w], sum[r * W + w]); });
+    });
+    b += ldb;
+    a.data += a.inner;
   }
-  for (int r = 0; r < R; ++r)
-    for (int w = 0; w < W; ++w) store(c + r * ldc + w * lanes, sum[r][w]);
+  unrolled<R * W>([&](auto i) {
+    T* to = c + i / W * ldc + i % W * lanes;
+    store(to, add ? load(to) + sum[i] : sum[i]);
+  });
 }
 
 template <int W, class T>
 void tile_column(std::int64_t rows, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c,
                  std::int64_t ldc, bool add) {
-  const auto run = [&]<int R>(std::integral_constant<int, R>) {
-    tile<R, W>(inner, a, b, ldb, c, ldc, add);
-    a.data += R * a.row, c += R * ldc, rows -= R;
-  };
-  while (rows >= tile_rows) run(std::integral_constant<int, tile_rows>());
-  switch (rows) {
-    case 5: return run(std::integral_constant<int, 5>());
-    case 4: return run(std::integral_constant<int, 4>());
-    case 3: return run(std::integral_constant<int, 3>());
-    case 2: return run(std::integral_constant<int, 2>());
-    case 1: return run(std::integral_constant<int, 1>());
+  for (; rows >= tile_rows; rows -= tile_rows) {
+    tile<tile_rows, W>(inner, a, b, ldb, c, ldc, add);
+    a.data += tile_rows * a.row;
+    c += tile_rows * ldc;
   }
+  unrolled<tile_rows>([&](auto r) {
+    if constexpr (r > 0)
+      if (rows == r) tile<r, W>(inner, a, b, ldb, c, ldc, add);
+  });
 }
 
-// C[rows, columns] = (add ? C : 0) + A[rows, inner] B[inner, columns]; columns a multiple of the lanes.
+// C[rows, columns] = A[rows, inner] B[inner, columns], or C + A B with `add`; columns a multiple of the lanes.
 template <class T>
 void small_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb,
                 T* c, std::int64_t ldc, bool add) {
   constexpr std::int64_t lanes = Lanes<T>::count, wide = tile_columns * lanes;
   std::int64_t j = 0;
   for (; j + wide <= columns; j += wide) tile_column<tile_columns>(rows, inner, a, b + j, ldb, c + j, ldc, add);
-  switch ((columns - j) / lanes) {
-    case 3: return tile_column<3>(rows, inner, a, b + j, ldb, c + j, ldc, add);
-    case 2: return tile_column<2>(rows, inner, a, b + j, ldb, c + j, ldc, add);
-    case 1: return tile_column<1>(rows, inner, a, b + j, ldb, c + j, ldc, add);
-  }
+  unrolled<tile_columns>([&](auto w) {
+    if constexpr (w > 0)
+      if (columns - j == w * lanes) tile_column<w>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+  });
 }
 
 // lanes x lanes numbers, in place: each pass zips row i with row i + lanes/2, and log2(lanes) passes transpose.
