@@ -20,7 +20,8 @@ void options(Options& o, Knobs& k) {
 void run(Lab& lab, const Knobs& k) {
   Rng rng = lab.rng();
   const Shape shape = {k.batch, k.tokens, k.d_k};
-  const Tensor Q = randn(shape, rng, lab.dtype()), K = randn(shape, rng, lab.dtype()), V = randn(shape, rng, lab.dtype());
+  const Tensor Q = randn(shape, rng, lab.dtype()), K = randn(shape, rng, lab.dtype()),
+               V = randn(shape, rng, lab.dtype());
   const auto [output, weights, scores] = surgeon::attention(Q, K, V, {.return_weights = true});
 
   Table shapes{"The shapes on the way", {"tensor", "shape", "what it is"}, {}};

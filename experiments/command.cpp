@@ -1,181 +1,22 @@
-// The `surgeon` command: from words to a run. CLI11 reads the command line and the TOML file; which word wins, what is
-// said when one is wrong, and the exit code are decided here.
+// The `surgeon` command: help, one experiment or all of them, and the exit code.
 #include <unistd.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <deque>
-#include <fstream>
 #include <iostream>
-#include <map>
 #include <new>
-#include <optional>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
 #include "experiments/build_info.hpp"
-#include "experiments/session.hpp"
+#include "experiments/words.hpp"
 #include "framework/machine.hpp"
 
 namespace surgeon {
 namespace {
 
 enum Exit { done = 0, failed = 1, usage = 2, aborted = 130 };
-
-using Words = std::vector<std::string>;
-
-std::string typed_line(const Words& args) {
-  std::string line = "surgeon";
-  for (const std::string& arg : args) {
-    const bool plain = !arg.empty() && arg.find_first_of(" \t\n'\"\\$*?&;|<>()#~`!{}[]") == std::string::npos;
-    line += " ";
-    if (plain) {
-      line += arg;
-      continue;
-    }
-    line += '\'';
-    for (char c : arg) line += c == '\'' ? "'\\''" : std::string(1, c);
-    line += '\'';
-  }
-  return line;
-}
-
-// "--d-k" and "d-k" and "d_k" are one key in files and in JSON.
-std::string key_of(const std::string& name) {
-  std::string key = name.substr(name.starts_with("--") ? 2 : 0);
-  std::replace(key.begin(), key.end(), '-', '_');
-  return key;
-}
-
-void add_common(Options& o, Settings& s, bool with_seeds) {
-  o.add("--seed", s.seed, "of all randomness", {.low = 0});
-  if (with_seeds) o.add("--seeds", s.seeds, "draws, for the experiments that average over them", {.low = 1, .high = 1e9});
-  o.add("--dtype", s.dtype, "of the tensors", {.choices = {"float32", "float64"}});
-  o.add("--threads", s.threads, "how many may work", {.low = 1, .high = 1024});
-  o.add("--out", s.out, "the run folder; default: a new one under runs/");
-  o.add("--force", s.force, "write into an --out that is not empty");
-  o.add("--config", s.config, "a TOML file with any of these options");
-  o.add("--preset", s.preset, "how much work by default", {.choices = {"quick", "full"}});
-  o.add("--json", s.json, "one JSON object on stdout, nothing else");
-  o.add("--quiet", s.quiet, "nothing on stdout");
-  o.add("--color", s.color, "of the terminal", {.choices = {"auto", "always", "never"}});
-  o.add("--help", s.help, "this text");
-}
-
-// ---- Reading -------------------------------------------------------------------------------------------------------
-struct Given { Options::Entry* entry; std::string text; };
-
-Words names_of(const std::vector<Options*>& all) {
-  Words names;
-  for (Options* options : all)
-    for (const Options::Entry& e : options->entries()) names.push_back(e.name);
-  return names;
-}
-
-// What the command line gives, in the order of the options.
-std::vector<Given> read_words(const std::vector<Options*>& all, const Words& words) {
-  CLI::App app;
-  app.set_help_flag("");
-  app.allow_extras();
-  std::deque<std::pair<Options::Entry*, CLI::Option*>> known;
-  std::deque<std::string> texts;
-  for (Options* options : all)
-    for (Options::Entry& e : options->entries()) {
-      CLI::Option* option = e.is_switch ? app.add_flag(e.name) : app.add_option(e.name, texts.emplace_back());
-      option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
-      known.emplace_back(&e, option);
-    }
-  try {
-    app.parse(Words(words.rbegin(), words.rend()));   // CLI11 takes them from the back
-  } catch (const CLI::ArgumentMismatch& error) {
-    const std::string what = error.what();
-    throw UsageError(what.substr(0, what.find(':')) + " needs a value");
-  } catch (const CLI::ParseError& error) {
-    const std::string what = error.what();
-    throw UsageError(what.substr(0, what.find('\n')));
-  }
-  for (const std::string& word : app.remaining()) {
-    if (word.size() > 1 && word[0] == '-' && !std::isdigit(static_cast<unsigned char>(word[1]))) {
-      const std::string name = word.substr(0, word.find('='));
-      throw UsageError("unknown option " + name + did_you_mean(name, names_of(all)));
-    }
-    throw UsageError(fmt::format("unexpected \"{}\"; lists are written with commas, as in 16,64,256", word));
-  }
-  std::vector<Given> given;
-  for (auto& [entry, option] : known)
-    if (option->count() > 0) given.push_back({entry, option->results().back()});
-  return given;
-}
-
-// What the file gives to this experiment: keys at the top, and those under [its name], which win.
-std::vector<Given> read_file(const std::vector<Options*>& all, const std::string& path, const std::string& experiment,
-                             const Words& experiments) {
-  std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("--config: cannot read {}", path));
-  std::vector<CLI::ConfigItem> items;
-  try {
-    items = CLI::ConfigTOML().from_config(file);
-  } catch (const std::exception& error) {
-    throw UsageError(fmt::format("--config: {}: {}", path, error.what()));
-  }
-  std::vector<Given> top, own;
-  for (const CLI::ConfigItem& item : items) {
-    const std::string section = item.parents.empty() ? "" : item.parents.front();
-    if (!section.empty() && section != "all" && std::find(experiments.begin(), experiments.end(), section) == experiments.end())
-      throw UsageError(fmt::format("--config: {}: unknown section [{}]{}", path, section, did_you_mean(section, experiments)));
-    if (item.name == "++" || item.name == "--" || (!section.empty() && section != experiment)) continue;
-    Options::Entry* entry = nullptr;
-    for (Options* options : all)
-      for (Options::Entry& e : options->entries())
-        if (key_of(e.name) == key_of(item.name)) entry = &e;
-    if (!entry) {
-      // At the top it may be meant for another experiment; a name that none of ours resembles is let pass there.
-      const std::string near = did_you_mean("--" + item.name, names_of(all));
-      if (section.empty() && near.empty()) continue;
-      throw UsageError(fmt::format("--config: {}: unknown option {}{}", path, item.name, near));
-    }
-    std::string text;
-    for (const std::string& input : item.inputs) text += (text.empty() ? "" : ",") + input;
-    (section.empty() ? top : own).push_back({entry, text});
-  }
-  top.insert(top.end(), own.begin(), own.end());
-  return top;
-}
-
-// Later wins: default, quick preset, file, command line.
-void set_all(const std::vector<Options*>& all, Settings& settings, const Words& words, const std::string& experiment,
-             const Words& experiments) {
-  const std::vector<Given> typed = read_words(all, words);
-  for (const Given& g : typed)
-    if (g.entry->name == "--config" || g.entry->name == "--preset" || g.entry->name == "--help") g.entry->set(g.text);
-  if (settings.help) return;
-  std::vector<Given> filed;
-  if (!settings.config.empty()) filed = read_file(all, settings.config, experiment, experiments);
-  const bool preset_typed = std::any_of(typed.begin(), typed.end(), [](const Given& g) { return g.entry->name == "--preset"; });
-  for (const Given& g : filed)
-    if (g.entry->name == "--preset" && !preset_typed) g.entry->set(g.text);
-  if (settings.preset == "quick")
-    for (Options* options : all)
-      for (Options::Entry& e : options->entries())
-        if (!e.quick.empty()) e.set(e.quick);
-  for (const std::vector<Given>& list : {filed, typed})
-    for (const Given& g : list) {
-      g.entry->set(g.text);
-      g.entry->given = true;
-    }
-  for (Options* options : all) options->check();
-}
-
-Json values_of(const std::vector<Options*>& all) {
-  static const Words not_numbers = {"--help", "--json", "--quiet", "--color", "--config", "--force", "--out"};
-  Json config = Json::object();
-  for (Options* options : all)
-    for (const Options::Entry& e : options->entries())
-      if (std::find(not_numbers.begin(), not_numbers.end(), e.name) == not_numbers.end())
-        config[key_of(e.name)] = Json::parse(e.json());
-  return config;
-}
 
 // ---- Help ----------------------------------------------------------------------------------------------------------
 std::string option_lines(Options& options) {
@@ -194,14 +35,18 @@ std::string option_lines(Options& options) {
 std::string help_of(const Experiment& e, Options& own, Options& common, const Paint& paint) {
   std::string positional;
   for (const Options::Entry& entry : own.entries())
-    if (!entry.name.starts_with("-")) positional += (entry.required ? " " : " [") + entry.name + (entry.required ? "" : "]");
+    if (!entry.name.starts_with("-"))
+      positional += (entry.required ? " " : " [") + entry.name + (entry.required ? "" : "]");
   std::string text = paint.bold(wrap(e.question)) + "\n\n" + wrap(e.help) + "\n\n";
   text += paint.bold("Usage: surgeon " + e.name + positional + " [options]") + "\n" + option_lines(own);
   text += "\n" + paint.bold("Common options") + "\n" + option_lines(common);
   text += "\n" + paint.bold("Examples") + "\n";
   for (const std::string& example : e.examples) text += "  " + example + "\n";
-  text += "\n" + wrap("Lists are written 16,64,256, ranges 16:4096:x4 and 0.1:0.5:0.1. Command line wins over --config, which "
-                      "wins over the preset.") + "\n";
+  text += "\n" +
+          wrap(
+              "Lists are written 16,64,256, ranges 16:4096:x4 and 0.1:0.5:0.1. Command line wins over --config, which "
+              "wins over the preset.") +
+          "\n";
   return text;
 }
 
@@ -226,8 +71,10 @@ std::string general_help(const std::vector<Experiment>& experiments, Options& co
          "  surgeon --version                  this build and the machine it runs on\n\n" +
          paint.bold("Experiments") + "\n" + list_text(experiments, paint) + "\n" + paint.bold("Common options") + "\n" +
          option_lines(common) + "\n" +
-         wrap("Each run leaves a folder with its numbers, figures and settings. Exit codes: 0 done, 1 it ran and failed "
-              "or a check failed, 2 wrong usage, 130 interrupted.") + "\n";
+         wrap(
+             "Each run leaves a folder with its numbers, figures and settings. Exit codes: 0 done, 1 it ran and failed "
+             "or a check failed, 2 wrong usage, 130 interrupted.") +
+         "\n";
 }
 
 std::string version_text() {
@@ -286,7 +133,8 @@ Outcome run(Prepared& p, const Terminal& terminal, const std::string& typed, con
   const ThreadsFor threads_here(p.settings.threads);
   Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder});
   for (const Options::Entry& e : p.common.entries())
-    if (e.name == "--seeds" && e.given) session.lab().warn(p.experiment->name + " looks at one draw: --seeds changes nothing");
+    if (e.name == "--seeds" && e.given)
+      session.lab().warn(p.experiment->name + " looks at one draw: --seeds changes nothing");
   std::string error, status = "done";
   int exit = done;
   try {
@@ -332,7 +180,7 @@ int run_one(const Experiment& e, const Words& words, const Words& experiments, s
   return closed(outcome.exit, terminal);
 }
 
-// What was typed for `all`, as one experiment understands it: the folder is ours, and --seeds only for those that have it.
+// What was typed for `all`, as one experiment understands it: the folder is ours, --seeds only for those that have it.
 Words words_for(const Experiment& e, const std::vector<Given>& typed) {
   Options own;
   e.prepare(own);
@@ -369,7 +217,8 @@ int run_all(const std::vector<Experiment>& experiments, const Words& words, cons
   int exit = done;
   Json results = Json::array();
   for (Prepared& p : prepared) {
-    if (!terminal.silent) out << terminal.paint.bold("== " + p.experiment->name + ": " + p.experiment->question) << "\n\n";
+    if (!terminal.silent)
+      out << terminal.paint.bold("== " + p.experiment->name + ": " + p.experiment->question) << "\n\n";
     std::filesystem::create_directories(folder / p.experiment->name);
     const Outcome outcome = run(p, terminal, typed, folder / p.experiment->name);
     results.push_back(Json::parse(outcome.summary));
@@ -411,17 +260,21 @@ int dispatch(const std::vector<Experiment>& experiments, const Words& args, std:
     else out << general_help(experiments, common, terminal.paint);
     return closed(done, terminal);
   }
-  if (first.starts_with("-")) throw UsageError(fmt::format("the experiment comes first: surgeon <experiment> {} ...", first));
+  if (first.starts_with("-"))
+    throw UsageError(fmt::format("the experiment comes first: surgeon <experiment> {} ...", first));
   names.insert(names.end(), {"all", "list"});
-  throw UsageError(fmt::format("unknown experiment \"{}\"{}; `surgeon list` shows them", first, did_you_mean(first, names)));
+  throw UsageError(
+      fmt::format("unknown experiment \"{}\"{}; `surgeon list` shows them", first, did_you_mean(first, names)));
 }
 
 }  // namespace
 
-int surgeon_command(const std::vector<Experiment>& experiments, const Words& args, std::ostream& out, std::ostream& err) {
-  const std::string who = !args.empty() && std::any_of(experiments.begin(), experiments.end(), [&](const Experiment& e) {
-                            return e.name == args[0];
-                          }) ? " " + args[0] : "";
+int surgeon_command(const std::vector<Experiment>& experiments, const Words& args, std::ostream& out,
+                    std::ostream& err) {
+  const std::string who = !args.empty() && std::any_of(experiments.begin(), experiments.end(),
+                                                       [&](const Experiment& e) { return e.name == args[0]; })
+                              ? " " + args[0]
+                              : "";
   const auto complain_here = [&](const std::string& what, int exit) {
     err << "surgeon" << who << ": " << what << "\n" << std::flush;
     return exit;

@@ -1,23 +1,13 @@
 // Plots by gnuplot. Tokens come as they are (noenhanced), colours are mixed here rather than made transparent, since
-// SVG viewers differ on transparency; what gnuplot leaves behind is checked, because it can fail without a word.
+// SVG viewers differ on transparency. plotter.cpp runs what is written here.
 #include "experiments/figures.hpp"
-
-#include <fcntl.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
-#include <fstream>
-#include <iterator>
 #include <set>
-#include <stdexcept>
 
 #include <fmt/format.h>
-
-extern char** environ;
 
 namespace surgeon {
 namespace {
@@ -30,7 +20,9 @@ constexpr int line_colours[] = {0x0072B2, 0xD55E00, 0x009E73, 0xAA4499, 0xE69F00
 constexpr int ink = 0x333333, faint = 0xE3E3E3, grey = 0x8A8A8A;
 
 Rgb rgb(int hex) { return {double(hex >> 16 & 255), double(hex >> 8 & 255), double(hex & 255)}; }
-std::string hex(const Rgb& c) { return fmt::format("#{:02X}{:02X}{:02X}", int(c[0] + .5), int(c[1] + .5), int(c[2] + .5)); }
+std::string hex(const Rgb& c) {
+  return fmt::format("#{:02X}{:02X}{:02X}", int(c[0] + .5), int(c[1] + .5), int(c[2] + .5));
+}
 std::string hex(int colour) { return hex(rgb(colour)); }
 
 Rgb mixed(const Rgb& a, const Rgb& b, double t) {
@@ -41,10 +33,14 @@ std::string tint(int colour) { return hex(mixed(rgb(colour), {255, 255, 255}, 0.
 // Evenly spaced stops of matplotlib's viridis and ColorBrewer's Blues, Reds, Greens.
 std::vector<int> stops(Palette palette) {
   switch (palette) {
-    case Palette::blues: return {0xF7FBFF, 0xDEEBF7, 0xC6DBEF, 0x9ECAE1, 0x6BAED6, 0x4292C6, 0x2171B5, 0x08519C, 0x08306B};
-    case Palette::reds: return {0xFFF5F0, 0xFEE0D2, 0xFCBBA1, 0xFC9272, 0xFB6A4A, 0xEF3B2C, 0xCB181D, 0xA50F15, 0x67000D};
-    case Palette::greens: return {0xF7FCF5, 0xE5F5E0, 0xC7E9C0, 0xA1D99B, 0x74C476, 0x41AB5D, 0x238B45, 0x006D2C, 0x00441B};
-    default: return {0x440154, 0x482878, 0x3E4989, 0x31688E, 0x26828E, 0x1F9E89, 0x35B779, 0x6DCD59, 0xB4DE2C, 0xFDE725};
+    case Palette::blues:
+      return {0xF7FBFF, 0xDEEBF7, 0xC6DBEF, 0x9ECAE1, 0x6BAED6, 0x4292C6, 0x2171B5, 0x08519C, 0x08306B};
+    case Palette::reds:
+      return {0xFFF5F0, 0xFEE0D2, 0xFCBBA1, 0xFC9272, 0xFB6A4A, 0xEF3B2C, 0xCB181D, 0xA50F15, 0x67000D};
+    case Palette::greens:
+      return {0xF7FCF5, 0xE5F5E0, 0xC7E9C0, 0xA1D99B, 0x74C476, 0x41AB5D, 0x238B45, 0x006D2C, 0x00441B};
+    default:
+      return {0x440154, 0x482878, 0x3E4989, 0x31688E, 0x26828E, 0x1F9E89, 0x35B779, 0x6DCD59, 0xB4DE2C, 0xFDE725};
   }
 }
 
@@ -128,8 +124,12 @@ Box box_of(const Heatmap& map) {
   const std::vector<std::string> x = ticks_of(map.x_ticks, columns), y = ticks_of(map.y_ticks, rows);
   const double x_text = 7.2 * double(longest(x)), y_text = 7.2 * double(longest(y));
   const double bottom = (map.x_label.empty() ? 12 : 30) + (x_text > cell * 0.95 ? 8 + 0.75 * x_text : 18);
-  return {(map.y_label.empty() ? 14 : 44) + y_text, map.bar_label.empty() ? 14.0 : 88.0, map.title.empty() ? 12.0 : 34.0,
-          bottom, cell * double(columns), cell * double(rows)};
+  return {(map.y_label.empty() ? 14 : 44) + y_text,
+          map.bar_label.empty() ? 14.0 : 88.0,
+          map.title.empty() ? 12.0 : 34.0,
+          bottom,
+          cell * double(columns),
+          cell * double(rows)};
 }
 
 Sheet sheet_of(const Figure& figure) {
@@ -170,7 +170,8 @@ Place place_of(const Sheet& sheet, int panel) {
     const Box& b = sheet.row[std::size_t(r)];
     y += b.top + b.height + b.bottom;
   }
-  const Box &column = sheet.column[std::size_t(panel % sheet.columns)], &row = sheet.row[std::size_t(panel / sheet.columns)];
+  const Box &column = sheet.column[std::size_t(panel % sheet.columns)],
+            &row = sheet.row[std::size_t(panel / sheet.columns)];
   x += column.left;
   y += row.top;
   return {x / sheet.width, (x + column.width) / sheet.width, 1 - y / sheet.height, 1 - (y + row.height) / sheet.height,
@@ -232,14 +233,16 @@ std::string axes(const LineChart& chart) {
   if (!xs.empty() && *xs.begin() < *xs.rbegin()) {
     const double a = *xs.begin(), b = *xs.rbegin();
     const double pad = chart.log_x ? std::pow(b / a, 0.04) : (b - a) * 0.03;
-    text += fmt::format("set xrange [{}:{}]\n", datum(chart.log_x ? a / pad : a - pad), datum(chart.log_x ? b * pad : b + pad));
+    text += fmt::format("set xrange [{}:{}]\n", datum(chart.log_x ? a / pad : a - pad),
+                        datum(chart.log_x ? b * pad : b + pad));
   }
   if (low > high) return text + "set xrange [0:1]\nset yrange [0:1]\n";   // nothing to show
   if (chart.log_y) {
     const int first = int(std::floor(std::log10(low))), last = int(std::ceil(std::log10(high)));
     const int every = std::max(1, (last - first + 6) / 7);
     text += "set logscale y\nset ytics (";
-    for (int e = first; e <= last; e += every) text += fmt::format("{}'10{}' 1e{}", e == first ? "" : ", ", superscript(e), e);
+    for (int e = first; e <= last; e += every)
+      text += fmt::format("{}'10{}' 1e{}", e == first ? "" : ", ", superscript(e), e);
     text += ")\n";
     const double pad = std::pow(std::max(high / low, 1.5), 0.06);
     text += fmt::format("set yrange [{:.6e}:{:.6e}]\n", low / pad, high * pad);
@@ -268,18 +271,21 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
     }
     data += "EOD\n";
     const int colour = colour_of(chart, i);
-    if (band) bands += fmt::format("{} using 1:3:4 with filledcurves fc rgb '{}' fs solid 1 noborder notitle, \\\n  ", block, tint(colour));
-    lines += fmt::format("{} using 1:2 with {} lw 2 {} lc rgb '{}' {}{}, \\\n  ", block, s.points ? "linespoints" : "lines",
-                         s.dashed ? "dt (12,6)" : "dt solid", hex(colour), s.points ? "pt 7 ps 0.55 " : "",
-                         s.name.empty() ? "notitle" : "title " + quoted(s.name));
+    if (band)
+      bands += fmt::format("{} using 1:3:4 with filledcurves fc rgb '{}' fs solid 1 noborder notitle, \\\n  ", block,
+                           tint(colour));
+    lines += fmt::format("{} using 1:2 with {} lw 2 {} lc rgb '{}' {}{}, \\\n  ", block,
+                         s.points ? "linespoints" : "lines", s.dashed ? "dt (12,6)" : "dt solid", hex(colour),
+                         s.points ? "pt 7 ps 0.55 " : "", s.name.empty() ? "notitle" : "title " + quoted(s.name));
   }
   std::string text = data + margins(place) + titled(chart.title, place) + axes(chart);
-  text += fmt::format("set border 3 lc rgb '{}' lw 1\nset grid xtics ytics front lt 1 lw 0.6 lc rgb '{}'\nset grid back\n"
-                      "set tics nomirror out scale 0.5 textcolor rgb '{}'\nset key at screen {:.5f},{:.5f} left top "
-                      "vertical maxrows {} Left reverse samplen 2.4 spacing 1.1 textcolor rgb '{}'\n",
-                      hex(grey), hex(faint), hex(ink), place.left - 8 * place.pixel_x, place.bottom - 54 * place.pixel_y, 12, hex(ink));
-  text += fmt::format("set xlabel {} offset 0,0.3 tc rgb '{}'\nset ylabel {} offset 0.6,0 tc rgb '{}'\n", quoted(chart.x_label),
-                      hex(ink), quoted(chart.y_label), hex(ink));
+  text += fmt::format(
+      "set border 3 lc rgb '{}' lw 1\nset grid xtics ytics front lt 1 lw 0.6 lc rgb '{}'\nset grid back\n"
+      "set tics nomirror out scale 0.5 textcolor rgb '{}'\nset key at screen {:.5f},{:.5f} left top "
+      "vertical maxrows {} Left reverse samplen 2.4 spacing 1.1 textcolor rgb '{}'\n",
+      hex(grey), hex(faint), hex(ink), place.left - 8 * place.pixel_x, place.bottom - 54 * place.pixel_y, 12, hex(ink));
+  text += fmt::format("set xlabel {} offset 0,0.3 tc rgb '{}'\nset ylabel {} offset 0.6,0 tc rgb '{}'\n",
+                      quoted(chart.x_label), hex(ink), quoted(chart.y_label), hex(ink));
   std::string references;
   int label = 1;
   for (const ReferenceLine& r : chart.references) {
@@ -324,7 +330,8 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
     for (std::size_t c = 0; c < columns; ++c) {
       const double v = map.values[r][c];
       const Rgb colour = std::isfinite(v) ? colour_at(map.palette, (v - map.low) / (map.high - map.low)) : rgb(faint);
-      cells += fmt::format("{} {} {} {}\n", c, r, datum(v), int(colour[0] + .5) << 16 | int(colour[1] + .5) << 8 | int(colour[2] + .5));
+      cells += fmt::format("{} {} {} {}\n", c, r, datum(v),
+                           int(colour[0] + .5) << 16 | int(colour[1] + .5) << 8 | int(colour[2] + .5));
       if (map.decimals >= 0)
         (wants_white(colour) ? white : dark) += fmt::format("{} {} {}\n", c, r, cell_text(v, map.decimals));
     }
@@ -335,19 +342,22 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
   const double cell = (place.right - place.left) / place.pixel_x / double(std::max<std::size_t>(columns, 1));
   const bool turned = 7.2 * double(longest(x)) > cell * 0.95;
   text += margins(place) + titled(map.title, place) + palette_of(map.palette);
-  text += fmt::format("unset logscale\nunset border\nunset key\nset xrange [-0.5:{}]\nset yrange [{}:-0.5]\nset cbrange [{}:{}]\n"
-                      "set tics nomirror scale 0 textcolor rgb '{}'\nset xtics {} {}\nset ytics {}\n",
-                      double(columns) - 0.5, double(rows) - 0.5, datum(map.low), datum(map.high), hex(ink),
-                      turned ? "rotate by 45 right" : "norotate", tick_list(x), tick_list(y));
-  text += fmt::format("set xlabel {} offset 0,{} tc rgb '{}'\nset ylabel {} offset 0.4,0 tc rgb '{}'\n", quoted(map.x_label),
-                      turned ? -0.03 * double(longest(x)) : 0.4, hex(ink), quoted(map.y_label), hex(ink));
+  text += fmt::format(
+      "unset logscale\nunset border\nunset key\nset xrange [-0.5:{}]\nset yrange [{}:-0.5]\nset cbrange [{}:{}]\n"
+      "set tics nomirror scale 0 textcolor rgb '{}'\nset xtics {} {}\nset ytics {}\n",
+      double(columns) - 0.5, double(rows) - 0.5, datum(map.low), datum(map.high), hex(ink),
+      turned ? "rotate by 45 right" : "norotate", tick_list(x), tick_list(y));
+  text += fmt::format("set xlabel {} offset 0,{} tc rgb '{}'\nset ylabel {} offset 0.4,0 tc rgb '{}'\n",
+                      quoted(map.x_label), turned ? -0.03 * double(longest(x)) : 0.4, hex(ink), quoted(map.y_label),
+                      hex(ink));
   if (map.bar_label.empty()) {
     text += "unset colorbox\n";
   } else {
-    text += fmt::format("set colorbox vertical user origin screen {:.5f}, screen {:.5f} size screen {:.5f}, screen {:.5f} noborder\n"
-                        "set cblabel {} offset -0.6,0 tc rgb '{}'\nset cbtics scale 0.4 offset -0.5,0 textcolor rgb '{}'\n",
-                        place.right + 12 * place.pixel_x, place.bottom, 12 * place.pixel_x, place.top - place.bottom,
-                        quoted(map.bar_label), hex(ink), hex(ink));
+    text += fmt::format(
+        "set colorbox vertical user origin screen {:.5f}, screen {:.5f} size screen {:.5f}, screen {:.5f} noborder\n"
+        "set cblabel {} offset -0.6,0 tc rgb '{}'\nset cbtics scale 0.4 offset -0.5,0 textcolor rgb '{}'\n",
+        place.right + 12 * place.pixel_x, place.bottom, 12 * place.pixel_x, place.top - place.bottom,
+        quoted(map.bar_label), hex(ink), hex(ink));
   }
   const std::string size = font(place, std::clamp(cell * 0.3, 8.0, 14.0));
   // The dots, which the cells cover, are there for the colour bar; the cells carry their own colours.
@@ -361,8 +371,8 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
 std::string page(const Figure& figure, const Sheet& sheet) {
   std::string text = fmt::format("set multiplot\nset style fill solid 1\n");
   if (!figure.title.empty())
-    text += fmt::format("set label 999 {} at screen {:.5f},{:.5f} left font ',{:.1f}' tc rgb '{}'\n", quoted(figure.title),
-                        14 / sheet.width, 1 - 20 / sheet.height, 16.5 * sheet.point, hex(ink));
+    text += fmt::format("set label 999 {} at screen {:.5f},{:.5f} left font ',{:.1f}' tc rgb '{}'\n",
+                        quoted(figure.title), 14 / sheet.width, 1 - 20 / sheet.height, 16.5 * sheet.point, hex(ink));
   for (int i = 0; i < int(figure.panels.size()); ++i) {
     const Place place = place_of(sheet, i);
     if (const auto* chart = std::get_if<LineChart>(&figure.panels[std::size_t(i)])) text += script_of(*chart, place, i);
@@ -381,10 +391,12 @@ std::string figure_data(const Figure& figure) {
       for (std::size_t i = 0; i < s.x.size(); ++i)
         text += fmt::format("{},{},{},,{},{},{}\n", field(chart.title), field(s.name), plain(s.x[i]), plain(s.y[i]),
                             i < s.low.size() ? plain(s.low[i]) : "", i < s.high.size() ? plain(s.high[i]) : "");
-    for (const ReferenceLine& r : chart.references) text += fmt::format("{},{},,,{},,\n", field(chart.title), field(r.label), plain(r.y));
+    for (const ReferenceLine& r : chart.references)
+      text += fmt::format("{},{},,,{},,\n", field(chart.title), field(r.label), plain(r.y));
   };
   auto map = [&text](const Heatmap& map) {
-    const std::vector<std::string> x = ticks_of(map.x_ticks, columns_of(map)), y = ticks_of(map.y_ticks, map.values.size());
+    const std::vector<std::string> x = ticks_of(map.x_ticks, columns_of(map)),
+                                   y = ticks_of(map.y_ticks, map.values.size());
     for (std::size_t r = 0; r < map.values.size(); ++r)
       for (std::size_t c = 0; c < map.values[r].size(); ++c)
         text += fmt::format("{},,{},{},{},,\n", field(map.title), field(x[c]), field(y[r]), plain(map.values[r][c]));
@@ -398,64 +410,17 @@ std::string figure_data(const Figure& figure) {
 
 std::string gnuplot_script(const Figure& figure, const std::string& svg, const std::string& png) {
   Sheet sheet = sheet_of(figure);
-  std::string text = fmt::format("set encoding utf8\nset terminal svg size {:.0f},{:.0f} noenhanced font 'DejaVu Sans,13' "
-                                 "background '#FFFFFF'\nset output {}\n", sheet.width, sheet.height, quoted(svg));
+  std::string text = fmt::format(
+      "set encoding utf8\nset terminal svg size {:.0f},{:.0f} noenhanced font 'DejaVu Sans,13' "
+      "background '#FFFFFF'\nset output {}\n",
+      sheet.width, sheet.height, quoted(svg));
   text += page(figure, sheet);
   sheet.point = 0.75;   // cairo's terminals measure letters in points, SVG's in pixels
-  text += fmt::format("set terminal pngcairo size {:.0f},{:.0f} noenhanced font 'DejaVu Sans,9.75' fontscale 1.6 linewidth 1.6 "
-                      "pointscale 1.6 background '#FFFFFF'\nset output {}\n", 1.6 * sheet.width, 1.6 * sheet.height, quoted(png));
+  text += fmt::format(
+      "set terminal pngcairo size {:.0f},{:.0f} noenhanced font 'DejaVu Sans,9.75' fontscale 1.6 linewidth 1.6 "
+      "pointscale 1.6 background '#FFFFFF'\nset output {}\n",
+      1.6 * sheet.width, 1.6 * sheet.height, quoted(png));
   return text + page(figure, sheet);
 }
-
-// ---- Running gnuplot -----------------------------------------------------------------------------------------------
-void Plotter::start(const Figure& figure, const std::filesystem::path& folder) {
-  if (missing_) return;
-  const auto hidden = [&](const char* end) { return folder / ("." + figure.name + end); };
-  Job job{0, figure.name, hidden(".gp.tmp"), hidden(".log.tmp"), hidden(".svg.tmp"), hidden(".png.tmp")};
-  std::ofstream(job.script) << gnuplot_script(figure, job.svg.string(), job.png.string());
-  posix_spawn_file_actions_t actions;
-  posix_spawn_file_actions_init(&actions);
-  posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-  posix_spawn_file_actions_addopen(&actions, 1, job.errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-  posix_spawn_file_actions_adddup2(&actions, 1, 2);
-  std::string program = "gnuplot", script = job.script.string();
-  char* arguments[] = {program.data(), script.data(), nullptr};
-  const int error = posix_spawnp(&job.process, "gnuplot", &actions, nullptr, arguments, environ);
-  posix_spawn_file_actions_destroy(&actions);
-  if (error == 0) return jobs_.push_back(std::move(job));
-  missing_ = true;
-  std::error_code ignored;
-  for (const auto& path : {job.script, job.errors}) std::filesystem::remove(path, ignored);
-}
-
-std::string Plotter::collect(const Job& job) {
-  int status = 0;
-  while (waitpid(job.process, &status, 0) < 0 && errno == EINTR) {}
-  std::ifstream log(job.errors);
-  std::string said{std::istreambuf_iterator<char>(log), {}};
-  std::replace(said.begin(), said.end(), '\n', ' ');
-  std::error_code error;
-  bool whole = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-  for (const auto& path : {job.svg, job.png}) whole = whole && std::filesystem::file_size(path, error) > 0 && !error;
-  if (whole)
-    for (const auto& path : {job.svg, job.png})
-      std::filesystem::rename(path, path.parent_path() / (job.name + path.stem().extension().string()), error);
-  for (const auto& path : {job.script, job.errors, job.svg, job.png}) {
-    std::error_code ignored;
-    std::filesystem::remove(path, ignored);
-  }
-  if (whole && !error) return "";
-  return fmt::format("figure {}: gnuplot failed{}{}", job.name, said.empty() ? "" : ": ", said.substr(0, 300));
-}
-
-std::vector<std::string> Plotter::finish() {
-  std::vector<std::string> failures;
-  for (const Job& job : jobs_)
-    if (std::string failure = collect(job); !failure.empty()) failures.push_back(std::move(failure));
-  jobs_.clear();
-  return failures;
-}
-
-Plotter::~Plotter() { finish(); }
 
 }  // namespace surgeon

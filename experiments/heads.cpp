@@ -27,7 +27,9 @@ Figure picture(const Tensor& weights, const Knobs& k) {
   for (std::int64_t h = 0; h < k.heads; ++h)
     for (std::int64_t q = 0; q < k.tokens; ++q)
       for (std::int64_t key = 0; key < k.tokens; ++key) most = std::max(most, weights.at({h, q, key}));
-  Figure figure{.name = "heads", .title = "What each head looks at in the first sequence", .columns = int(std::min<std::int64_t>(k.heads, 4))};
+  Figure figure{.name = "heads",
+                .title = "What each head looks at in the first sequence",
+                .columns = int(std::min<std::int64_t>(k.heads, 4))};
   const std::int64_t shown = std::min<std::int64_t>(k.heads, 16);
   for (std::int64_t h = 0; h < shown; ++h) {
     Heatmap map = heatmap_of(weights, h);
@@ -48,8 +50,11 @@ void run(Lab& lab, const Knobs& k) {
   const auto [output, weights, scores] = mha(x, {.return_weights = true});
 
   Table shapes{"", {"tensor", "shape"}, {}};
-  shapes.rows = {{"input", to_string(x.shape())}, {"weights (sequence, head)", to_string(weights.shape())}, {"output", to_string(output.shape())},
-                 {"d_k of a head", std::to_string(mha.d_k)}, {"parameters", std::to_string(mha.parameters().count())}};
+  shapes.rows = {{"input", to_string(x.shape())},
+                 {"weights (sequence, head)", to_string(weights.shape())},
+                 {"output", to_string(output.shape())},
+                 {"d_k of a head", std::to_string(mha.d_k)},
+                 {"parameters", std::to_string(mha.parameters().count())}};
   lab.show(shapes);
   lab.result("parameters", mha.parameters().count());
   lab.result("d_k", mha.d_k);
@@ -57,12 +62,15 @@ void run(Lab& lab, const Knobs& k) {
   // L = sum(output * G)
   const Parameters parameters = mha.parameters();
   const std::vector<Tensor> gradients = grad(output, parameters.tensors(), {.cotangent = G});
-  Table table{"Gradient of L = sum(output * G), G from N(0,1), for each parameter", {"parameter", "shape", "|gradient|", "per sqrt(number)"}, {}};
+  Table table{"Gradient of L = sum(output * G), G from N(0,1), for each parameter",
+              {"parameter", "shape", "|gradient|", "per sqrt(number)"},
+              {}};
   std::map<std::string, double> norms;
   std::size_t i = 0;
   for (const auto& [name, parameter] : parameters) {
     const double size = norms[name] = norm(gradients[i++]);
-    table.rows.push_back({name, to_string(parameter.shape()), number(size), number(size / std::sqrt(double(parameter.size())))});
+    table.rows.push_back(
+        {name, to_string(parameter.shape()), number(size), number(size / std::sqrt(double(parameter.size())))});
     lab.row({{"parameter", name}, {"shape", to_string(parameter.shape())}, {"gradient_norm", size}});
   }
   lab.show(table);
@@ -78,19 +86,24 @@ void run(Lab& lab, const Knobs& k) {
   const std::int64_t expected = 4 * k.d_model * (k.d_model + 1);
   const double rounding = lab.dtype() == Dtype::float32 ? 1e-4 : 1e-12;
   const double share = norms["W_k.bias"] / norms["W_k.weight"];
-  lab.check(parameters.count() == expected, "four Linear layers with bias have 4 d_model (d_model + 1) = " + std::to_string(expected) + " numbers");
-  lab.check(share < rounding, "the key bias's gradient is 0 up to rounding (" + number(share) + " of the key weight's)");
-  lab.verdict("Every parameter but one gets a gradient. The key bias b adds the same number, q.b, to all scores of a row, and softmax "
-              "does not see what is added to all: its gradient is exactly 0 in theory, " + number(norms["W_k.bias"]) +
-              " here by rounding, against " + number(norms["W_q.bias"]) + " for the query bias.");
+  lab.check(parameters.count() == expected,
+            "four Linear layers with bias have 4 d_model (d_model + 1) = " + std::to_string(expected) + " numbers");
+  lab.check(share < rounding,
+            "the key bias's gradient is 0 up to rounding (" + number(share) + " of the key weight's)");
+  lab.verdict(
+      "Every parameter but one gets a gradient. The key bias b adds the same number, q.b, to all scores of a row, and "
+      "softmax does not see what is added to all: its gradient is exactly 0 in theory, " +
+      number(norms["W_k.bias"]) + " here by rounding, against " + number(norms["W_q.bias"]) + " for the query bias.");
 }
 
 }  // namespace
 
 Experiment heads() {
-  return {"heads", "What do several heads look at, and which parameter gets which gradient?",
-          "Varied: d_model, heads, batch, tokens, the seed. Measured: shapes, the number of parameters, each head's weights and entropy, "
-          "the norm of the gradient of each of the eight parameters. Look at W_k.bias: its gradient is 0 up to rounding.",
+  return {"heads",
+          "What do several heads look at, and which parameter gets which gradient?",
+          "Varied: d_model, heads, batch, tokens, the seed. Measured: shapes, the number of parameters, each head's "
+          "weights and entropy, the norm of the gradient of each of the eight parameters. Look at W_k.bias: its "
+          "gradient is 0 up to rounding.",
           {"surgeon heads", "surgeon heads --d-model 32 --heads 4 --dtype float64"},
           knobs<Knobs>(options, run)};
 }

@@ -28,7 +28,8 @@ void run(Lab& lab, const Knobs& k) {
   const std::int64_t T = std::int64_t(tokens.size());
   Rng rng = lab.rng();
   const Shape shape = {1, T, k.d_k};
-  const Tensor Q = randn(shape, rng, lab.dtype()), K = randn(shape, rng, lab.dtype()), V = randn(shape, rng, lab.dtype());
+  const Tensor Q = randn(shape, rng, lab.dtype()), K = randn(shape, rng, lab.dtype()),
+               V = randn(shape, rng, lab.dtype());
   const Tensor weights = surgeon::attention(Q, K, V, {.return_weights = true}).weights;
 
   Heatmap map = heatmap_of(weights);
@@ -38,7 +39,8 @@ void run(Lab& lab, const Knobs& k) {
   lab.show(table_of(map, "Rows are queries, columns the keys they look at"));
   for (std::int64_t q = 0; q < T; ++q)
     for (std::int64_t key = 0; key < T; ++key)
-      lab.row({{"query", tokens[std::size_t(q)]}, {"key", tokens[std::size_t(key)]}, {"weight", weights.at({0, q, key})}});
+      lab.row(
+          {{"query", tokens[std::size_t(q)]}, {"key", tokens[std::size_t(key)]}, {"weight", weights.at({0, q, key})}});
   lab.draw({.name = "heatmap", .title = k.title, .panels = {map}});
 
   std::size_t query = 0, key = 0;

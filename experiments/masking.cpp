@@ -67,17 +67,21 @@ void run(Lab& lab, const Knobs& k) {
   const Shape shape = {1, T, k.d_k};
   const Draw draw{randn(shape, rng, lab.dtype()), randn(shape, rng, lab.dtype()), randn(shape, rng, lab.dtype())};
   const Tensor upstream = randn({1, 1, k.d_k}, rng, lab.dtype());
-  const std::vector<Masked> all = {attend(draw, "no mask", no_mask(T), upstream), attend(draw, "causal", causal_mask(T), upstream),
+  const std::vector<Masked> all = {attend(draw, "no mask", no_mask(T), upstream),
+                                   attend(draw, "causal", causal_mask(T), upstream),
                                    attend(draw, "reverse", reverse_mask(T), upstream)};
 
   Figure figure{.name = "weights", .title = "The same queries and keys, without and with the causal mask"};
-  Table table{"Weight on the future: keys after the query", {"mask", "weight a row", "cells above 0", "|d out[0] / d later V|"}, {}};
+  Table table{"Weight on the future: keys after the query",
+              {"mask", "weight a row", "cells above 0", "|d out[0] / d later V|"},
+              {}};
   for (const Masked& m : all) {
     Heatmap map = heatmap_of(m.weights);
     map.title = m.name == "no mask" ? "No mask" : m.name == "causal" ? "Causal mask" : "Reverse mask";
     map.bar_label = m.name == "causal" ? "Attention weight" : "";
     if (m.name != "reverse") figure.panels.push_back(map);
-    table.rows.push_back({m.name, number(m.future.weight / double(T)), std::to_string(m.future.cells) + " of " + std::to_string(T * (T - 1) / 2),
+    table.rows.push_back({m.name, number(m.future.weight / double(T)),
+                          std::to_string(m.future.cells) + " of " + std::to_string(T * (T - 1) / 2),
                           number(m.gradient)});
     for (std::int64_t q = 0; q < T; ++q)
       for (std::int64_t key = 0; key < T; ++key)
@@ -91,22 +95,27 @@ void run(Lab& lab, const Knobs& k) {
   const Masked &causal = all[1], &reverse = all[2];
   lab.check(causal.future.cells == 0, "causal: the upper triangle is exactly 0");
   lab.check(causal.weights.at({0, 0, 0}) == 1, "causal: row 0 attends only to itself, with weight exactly 1");
-  lab.check(causal.gradient == 0, "causal: the first output does not move with later values: the gradient is exactly 0");
-  lab.verdict("The causal mask keeps every query from the future exactly, in weights and in gradients. The reverse mask "
-              "does the opposite: " + number(100 * reverse.future.weight / double(T), 3) +
-              " % of all weight lies on later keys, only the last query is honest, and a model trained with it reads the "
-              "answer it should predict.");
+  lab.check(causal.gradient == 0,
+            "causal: the first output does not move with later values: the gradient is exactly 0");
+  lab.verdict(
+      "The causal mask keeps every query from the future exactly, in weights and in gradients. The reverse mask "
+      "does the opposite: " +
+      number(100 * reverse.future.weight / double(T), 3) +
+      " % of all weight lies on later keys, only the last query is honest, and a model trained with it reads the "
+      "answer it should predict.");
 }
 
 }  // namespace
 
 Experiment masking() {
-  return {"masking", "What does the causal mask hide, and what does the reverse one leak?",
-          "Varied: none, causal and reverse mask on the same queries, keys and values. Measured: the weights, how much of "
-          "them lies on keys after the query, and the gradient of the first output with respect to later values. Look at "
-          "the upper triangle: exactly 0 under the causal mask.",
-          {"surgeon masking", "surgeon masking --tokens 4 --d-k 64 --seed 3"},
-          knobs<Knobs>(options, run)};
+  return {
+      "masking",
+      "What does the causal mask hide, and what does the reverse one leak?",
+      "Varied: none, causal and reverse mask on the same queries, keys and values. Measured: the weights, how much of "
+      "them lies on keys after the query, and the gradient of the first output with respect to later values. Look at "
+      "the upper triangle: exactly 0 under the causal mask.",
+      {"surgeon masking", "surgeon masking --tokens 4 --d-k 64 --seed 3"},
+      knobs<Knobs>(options, run)};
 }
 
 }  // namespace surgeon::experiments

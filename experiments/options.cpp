@@ -52,7 +52,9 @@ template <class T>
 std::vector<T> expand(const std::string& name, const std::string& text) {
   const std::vector<std::string> parts = split(text, ':');
   if (parts.size() == 1) return {parse_number<T>(name, text)};
-  if (parts.size() > 3) throw UsageError(fmt::format("{}: \"{}\": a range is first:last, first:last:step or first:last:xfactor", name, text));
+  if (parts.size() > 3)
+    throw UsageError(
+        fmt::format("{}: \"{}\": a range is first:last, first:last:step or first:last:xfactor", name, text));
   const bool multiply = parts.size() == 3 && parts[2].starts_with("x");
   const double first = double(parse_number<T>(name, parts[0])), last = double(parse_number<T>(name, parts[1]));
   const double step = parts.size() == 2 ? 1 : parse_number<double>(name, parts[2].substr(multiply ? 1 : 0));
@@ -65,8 +67,10 @@ std::vector<T> expand(const std::string& name, const std::string& text) {
   for (std::size_t i = 0;; ++i) {
     const double raw = multiply ? first * std::pow(step, double(i)) : first + double(i) * step;
     if (up ? raw > last + slack : raw < last - slack) return values;
-    if (i == longest_list) throw UsageError(fmt::format("{}: the range {} has more than {} values", name, text, longest_list));
-    if constexpr (std::is_same_v<T, double>) values.push_back(std::stod(fmt::format("{:.12g}", raw)));   // 0.3, not 0.30000000000000004
+    if (i == longest_list)
+      throw UsageError(fmt::format("{}: the range {} has more than {} values", name, text, longest_list));
+    if constexpr (std::is_same_v<T, double>)
+      values.push_back(std::stod(fmt::format("{:.12g}", raw)));   // 0.3, not 0.30000000000000004
     else values.push_back(std::llround(raw));
   }
 }
@@ -108,7 +112,8 @@ void Options::add(const std::string& name, bool& value, const std::string& help)
   Entry& e = entry(name, help, {});
   e.is_switch = true;
   e.set = [name, &value](const std::string& text) {
-    if (text != "true" && text != "false") throw UsageError(fmt::format("{}: \"{}\" is neither true nor false", name, text));
+    if (text != "true" && text != "false")
+      throw UsageError(fmt::format("{}: \"{}\" is neither true nor false", name, text));
     value = text == "true";
   };
   e.json = e.text = [&value] { return std::string(value ? "true" : "false"); };
@@ -116,7 +121,9 @@ void Options::add(const std::string& name, bool& value, const std::string& help)
 
 void Options::add(const std::string& name, std::int64_t& value, const std::string& help, const Limits& limits) {
   Entry& e = entry(name, help, limits);
-  e.set = [=, &value](const std::string& text) { value = checked(name, parse_number<std::int64_t>(name, text), limits); };
+  e.set = [=, &value](const std::string& text) {
+    value = checked(name, parse_number<std::int64_t>(name, text), limits);
+  };
   e.json = e.text = [&value] { return fmt::format("{}", value); };
 }
 

@@ -112,7 +112,8 @@ double gap_density(std::int64_t n) {
   double sum = 0;
   constexpr double step = 1e-3;
   for (double x = -9; x <= 9; x += step) {
-    const double phi = std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi), Phi = std::erfc(-x / std::numbers::sqrt2) / 2;
+    const double phi = std::exp(-x * x / 2) / std::sqrt(2 * std::numbers::pi),
+                 Phi = std::erfc(-x / std::numbers::sqrt2) / 2;
     sum += phi * phi * std::pow(Phi, double(n - 2)) * step;
   }
   return double(n) * double(n - 1) * sum;
@@ -174,9 +175,11 @@ std::vector<const Cell*> by_scale(const std::vector<Cell>& cells, bool scaled) {
 void show_tables(Lab& lab, const std::vector<Cell>& cells) {
   Table forward{"What enters softmax and what leaves it; in brackets the standard error of the last digit",
                 {"          d_k", "score variance", "largest weight", "entropy", "zero rows"}, {}};
-  Table backward{"Gradients per unit of upstream gradient. J: softmax's Jacobian; median: of rows; top 10%: share of the "
-                 "squared gradient that a tenth of the queries has",
-                 {"          d_k", "|J| mean", "|J| median", "|J|<1e-6", "dQ mean", "dQ median", "top 10%"}, {}};
+  Table backward{
+      "Gradients per unit of upstream gradient. J: softmax's Jacobian; median: of rows; top 10%: share of the "
+      "squared gradient that a tenth of the queries has",
+      {"          d_k", "|J| mean", "|J| median", "|J|<1e-6", "dQ mean", "dQ median", "top 10%"},
+      {}};
   for (bool scaled : {false, true})
     for (const Cell* c : by_scale(cells, scaled)) {
       forward.rows.push_back({cell_name(*c), with_error(c->of[score_variance]), with_error(c->of[max_weight]),
@@ -205,8 +208,11 @@ Series series_of(const std::vector<Cell>& cells, bool scaled, Metric m, const st
 }
 
 LineChart pair_of(const std::vector<Cell>& cells, Metric m, const std::string& title, const std::string& y_label) {
-  return {.title = title, .x_label = "d_k", .y_label = y_label,
-          .series = {series_of(cells, true, m, "scaled by 1/sqrt(d_k)", true), series_of(cells, false, m, "unscaled", true)},
+  return {.title = title,
+          .x_label = "d_k",
+          .y_label = y_label,
+          .series = {series_of(cells, true, m, "scaled by 1/sqrt(d_k)", true),
+                     series_of(cells, false, m, "unscaled", true)},
           .log_x = true};
 }
 
@@ -228,9 +234,15 @@ void draw(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
   weight.references = {{1.0, "saturated: 1.0"}};
   LineChart entropy = pair_of(cells, row_entropy, "Entropy of a row", "nats");
   entropy.references = {{std::log(double(k.tokens)), "uniform: ln " + std::to_string(k.tokens)}};
-  lab.draw({.name = "saturation", .title = "Unscaled, softmax saturates as d_k grows (lines: means; bands: 5 to 95 % of draws)",
+  lab.draw({.name = "saturation",
+            .title = "Unscaled, softmax saturates as d_k grows (lines: means; bands: 5 to 95 % of draws)",
             .panels = {weight, entropy}});
-  LineChart dead{.title = "Dead rows", .x_label = "d_k", .y_label = "share of rows", .log_x = true, .y_low = -0.03, .y_high = 1.03};
+  LineChart dead{.title = "Dead rows",
+                 .x_label = "d_k",
+                 .y_label = "share of rows",
+                 .log_x = true,
+                 .y_low = -0.03,
+                 .y_high = 1.03};
   dead.series = {series_of(cells, false, dead_3, "unscaled: |J| < 1e-3", false),
                  series_of(cells, false, dead_6, "unscaled: |J| < 1e-6", false),
                  series_of(cells, false, zero_share, "unscaled: gradient exactly 0", false),
@@ -238,7 +250,8 @@ void draw(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
   dead.series[1].colour = 4;
   dead.series[2].colour = 6;
   dead.series[3].dashed = true;
-  lab.draw({.name = "gradients", .title = "What dies unscaled is the typical row, not the mean (bands: 5 to 95 % of draws)",
+  lab.draw({.name = "gradients",
+            .title = "What dies unscaled is the typical row, not the mean (bands: 5 to 95 % of draws)",
             .panels = {four_of(cells, jacobian, jacobian_median, "Softmax's Jacobian", "Frobenius norm"),
                        four_of(cells, grad_q_unit, query_median, "dL/dQ per upstream unit", "norm"), dead}});
 }
@@ -266,9 +279,10 @@ void speak(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
           number(gap_density(k.tokens)) + "/sqrt(d_k) = " + number(predicted, 4) + " unscaled; measured " +
           surgeon::with_error(trace, last.of[jacobian_trace].se) + ".\n");
   if (first.d_k == last.d_k) {
-    lab.verdict("At " + sizes + " the median row of softmax's Jacobian has norm " + number(last.of[jacobian_median].median) +
-                " unscaled and " + number(cure.of[jacobian_median].median) + " scaled; the mean norm of dL/dQ is " +
-                number(last.of[grad_q_unit].mean) + " and " + number(cure.of[grad_q_unit].mean) + " per upstream unit.");
+    lab.verdict("At " + sizes + " the median row of softmax's Jacobian has norm " +
+                number(last.of[jacobian_median].median) + " unscaled and " + number(cure.of[jacobian_median].median) +
+                " scaled; the mean norm of dL/dQ is " + number(last.of[grad_q_unit].mean) + " and " +
+                number(cure.of[grad_q_unit].mean) + " per upstream unit.");
     return;
   }
   const double rms_slope = slope(bare, [](const Cell& c) { return c.rms_query; });
@@ -277,14 +291,16 @@ void speak(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
   lab.result("slope_mean_jacobian_unscaled", jacobian_slope);
   lab.result("slope_rms_grad_q_scaled", slope(scaled, [](const Cell& c) { return c.rms_query; }));
   lab.verdict("Unscaled, from d_k = " + std::to_string(first.d_k) + " to " + std::to_string(last.d_k) +
-              ", softmax's Jacobian " + change(first.of[jacobian].mean, last.of[jacobian].mean) + " in the mean (slope " +
-              fixed(jacobian_slope, 2) + " on log axes), and its median row " +
+              ", softmax's Jacobian " + change(first.of[jacobian].mean, last.of[jacobian].mean) +
+              " in the mean (slope " + fixed(jacobian_slope, 2) + " on log axes), and its median row " +
               change(first.of[jacobian_median].median, last.of[jacobian_median].median) + ": " +
               number(100 * last.of[dead_6].mean, 2) + " % of the rows are below 1e-6.");
   lab.verdict("But the mean norm of dL/dQ " + change(first.of[grad_q_unit].mean, last.of[grad_q_unit].mean) +
-              " per upstream unit (slope of its RMS " + fixed(rms_slope, 2) + "; theory 1/4 for large d_k), while the median query's " +
+              " per upstream unit (slope of its RMS " + fixed(rms_slope, 2) +
+              "; theory 1/4 for large d_k), while the median query's " +
               change(first.of[query_median].median, last.of[query_median].median) +
-              ": the few undecided rows carry most of it (the top tenth has " + number(100 * last.of[query_top10].mean, 2) +
+              ": the few undecided rows carry most of it (the top tenth has " +
+              number(100 * last.of[query_top10].mean, 2) +
               " % of the squares), and unscaled dQ = dS K lacks the factor 1/sqrt(d_k). A global gradient norm reads "
               "healthy when most queries are dead.");
   lab.verdict("Scaled, the median row stays where it was: |J| = " + number(scaled.front()->of[jacobian_median].median) +
@@ -302,14 +318,16 @@ void run(Lab& lab, const Knobs& k) {
 }  // namespace
 
 Experiment scaling() {
-  return {"scaling", "Why are scores divided by sqrt(d_k), and which gradients die without it?",
-          "Varied: d_k, with and without the scale, over many draws of Q, K, V and the upstream gradient G from N(0,1), "
-          "L = sum(output * G). Measured per draw: largest weight, entropy, variance of the scores, norms of dL/dQ, "
-          "dL/dK and dL/dscores, softmax's Jacobian row by row (in float64, from the scores), the share of dead rows, "
-          "how unequal the queries' gradients are; each as mean, standard error, median, geometric mean, 5th and 95th "
-          "percentile. Look at mean and median together: they part ways.",
-          {"surgeon scaling", "surgeon scaling --d-k 16:4096:x4 --seeds 2000 --json"},
-          knobs<Knobs>(options, run)};
+  return {
+      "scaling",
+      "Why are scores divided by sqrt(d_k), and which gradients die without it?",
+      "Varied: d_k, with and without the scale, over many draws of Q, K, V and the upstream gradient G from N(0,1), "
+      "L = sum(output * G). Measured per draw: largest weight, entropy, variance of the scores, norms of dL/dQ, "
+      "dL/dK and dL/dscores, softmax's Jacobian row by row (in float64, from the scores), the share of dead rows, "
+      "how unequal the queries' gradients are; each as mean, standard error, median, geometric mean, 5th and 95th "
+      "percentile. Look at mean and median together: they part ways.",
+      {"surgeon scaling", "surgeon scaling --d-k 16:4096:x4 --seeds 2000 --json"},
+      knobs<Knobs>(options, run)};
 }
 
 }  // namespace surgeon::experiments

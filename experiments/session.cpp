@@ -78,7 +78,8 @@ fs::path fresh_name(const std::string& experiment) {
 }
 
 void point_latest_at(const fs::path& folder) {
-  const fs::path link = folder.parent_path() / "latest", temporary = folder.parent_path() / fmt::format(".latest.{}", getpid());
+  const fs::path link = folder.parent_path() / "latest",
+                 temporary = folder.parent_path() / fmt::format(".latest.{}", getpid());
   std::error_code ignored;   // a file system without links is no reason to fail
   fs::create_directory_symlink(folder.filename(), temporary, ignored);
   if (!ignored) fs::rename(temporary, link, ignored);
@@ -196,7 +197,8 @@ Json Session::meta(const std::string& status, const std::string& error) const {
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - s.start).count();
   Json m = {{"experiment", s.plan.experiment}, {"status", status}, {"version", version()}, {"git_hash", git_hash()},
             {"command", s.plan.typed}, {"seed", settings_.seed}, {"dtype", settings_.dtype}, {"threads", threads()}};
-  m["machine"] = {{"processor", processor()}, {"simd", simd_level()}, {"blas", blas_version()}, {"blas_core", blas_core()}};
+  m["machine"] = {
+      {"processor", processor()}, {"simd", simd_level()}, {"blas", blas_version()}, {"blas_core", blas_core()}};
   m["start"] = s.started;
   m["end"] = status == "running" ? Json() : Json(timestamp());
   m["seconds"] = status == "running" ? Json() : Json(std::round(seconds * 1000) / 1000);

@@ -82,7 +82,8 @@ class Session {
 // A new run folder: --out, or runs/<date>_<time>_<experiment> with runs/latest pointing at it. UsageError when --out
 // is not empty and there is no --force; std::runtime_error when it cannot be made, and then nothing was made.
 std::filesystem::path open_folder(const Settings& settings, const std::string& experiment);
-void discard_folder(const std::filesystem::path& folder);   // the files of a Session, and the folder when that empties it
+void discard_folder(
+    const std::filesystem::path& folder);   // the files of a Session, and the folder when that empties it
 void write_whole(const std::filesystem::path& path, const std::string& text);   // a temporary name, then a rename
 std::string json_text(const Json& object);   // one line for each entry, one for each row
 

@@ -144,7 +144,8 @@ std::string render(const Table& table, const Paint& paint) {
   // What does not fit in 80 columns goes below, with the first column again.
   for (std::size_t begin = 1; begin < columns.size() || begin == 1;) {
     std::size_t end = begin, total = 2 + columns[0].width;
-    while (end < columns.size() && (end == begin || total + 2 + columns[end].width <= 80)) total += 2 + columns[end++].width;
+    while (end < columns.size() && (end == begin || total + 2 + columns[end].width <= 80))
+      total += 2 + columns[end++].width;
     if (begin > 1) text += "\n";
     text += block(table, columns, begin, end, paint);
     begin = std::max(end, begin + 1);

@@ -337,7 +337,8 @@ TEST_CASE("precedence: command line over configuration file over quick preset ov
 
 TEST_CASE("failure: a false check and an exception exit 1, and the folder says so") {
   const Elsewhere e;
-  const Said check = surgeon_says({"small", "--out", "check"}, {small([](Lab& lab) { lab.check(1 > 2, "one exceeds two"); })});
+  const Said check =
+      surgeon_says({"small", "--out", "check"}, {small([](Lab& lab) { lab.check(1 > 2, "one exceeds two"); })});
   CHECK(check.exit == 1);
   CHECK(check.err.find("FAILED: one exceeds two") != std::string::npos);
   CHECK(json::parse(contents("check/meta.json"))["status"] == "failed");
@@ -348,7 +349,8 @@ TEST_CASE("failure: a false check and an exception exit 1, and the folder says s
   CHECK(thrown.exit == 1);
   CHECK(thrown.err == "surgeon small: the disk ate it\n");
   CHECK(json::parse(contents("thrown/summary.json"))["rows"].size() == 1);
-  const Said usage = surgeon_says({"small", "--out", "usage"}, {small([](Lab&) { throw UsageError("that makes no sense"); })});
+  const Said usage =
+      surgeon_says({"small", "--out", "usage"}, {small([](Lab&) { throw UsageError("that makes no sense"); })});
   CHECK(usage.exit == 2);
   CHECK_FALSE(fs::exists("usage"));
 }
@@ -374,7 +376,9 @@ TEST_CASE("for_each: every index once, the first exception comes out, kernels ar
                                      ++hits[std::size_t(i)];
                                      if (i == 0) seen = threads();
                                    });
-                                   lab.for_each(9, "work", [](std::int64_t i) { if (i == 5) throw std::runtime_error("five"); });
+                                   lab.for_each(9, "work", [](std::int64_t i) {
+                                     if (i == 5) throw std::runtime_error("five");
+                                   });
                                  })});
   CHECK(std::count(hits.begin(), hits.end(), 1) == 1000);
   CHECK(seen == 1);
@@ -408,9 +412,11 @@ TEST_CASE("without gnuplot: said once, the figure's numbers are written, exit 0"
 TEST_CASE("figures: SVG and PNG beside the data; tokens with gnuplot's special characters come as they are") {
   if (std::system("gnuplot --version > /dev/null 2>&1") != 0) return;
   const Elsewhere e;
-  CHECK(surgeon_says({"heatmap", "--tokens", "a_b c^2 {x} it's \"q\" <t>&", "--title", "50% 'of' \\n", "--out", "a"}).err == "");
+  CHECK(surgeon_says({"heatmap", "--tokens", "a_b c^2 {x} it's \"q\" <t>&", "--title", "50% 'of' \\n", "--out", "a"})
+            .err == "");
   const std::string svg = contents("a/figures/heatmap.svg");
-  for (const char* token : {"a_b", "c^2", "{x}", "it's", "&lt;t>&amp;", "50% 'of' \\n", "Attention weight", "Key", "Query"})
+  for (const char* token :
+       {"a_b", "c^2", "{x}", "it's", "&lt;t>&amp;", "50% 'of' \\n", "Attention weight", "Key", "Query"})
     CHECK_MESSAGE(svg.find(token) != std::string::npos, token);
   CHECK(contents("a/figures/heatmap.png").starts_with("\x89PNG"));
 }
@@ -425,13 +431,16 @@ TEST_CASE("figures: nothing to draw, one point, and nan are drawn all the same")
       {.series = {{"s", {1, 2, 3}, {nan, 5, 1e300}, {0, 1, 2}, {1, 6, nan}}}}};
   const Said said = surgeon_says({"small", "--out", "a"}, {small([&](Lab& lab) {
                                    for (std::size_t i = 0; i < charts.size(); ++i)
-                                     lab.draw({.name = std::string("f").append(std::to_string(i)), .title = "t", .panels = {charts[i]}});
+                                     lab.draw({.name = std::string("f").append(std::to_string(i)),
+                                               .title = "t",
+                                               .panels = {charts[i]}});
                                    Heatmap map{.values = {{nan, 1}, {0, -5}}};
                                    lab.draw({.name = "map", .panels = {map, map, map}, .columns = 2});
                                  })});
   CHECK(said.err == "");
   for (const char* name : {"f0", "f1", "f2", "f3", "map"})
-    for (const char* end : {".svg", ".png", ".csv"}) CHECK(fs::exists(fs::path("a/figures") / (std::string(name) + end)));
+    for (const char* end : {".svg", ".png", ".csv"})
+      CHECK(fs::exists(fs::path("a/figures") / (std::string(name) + end)));
 }
 
 TEST_CASE("all: every experiment of the notebook under one folder, --seeds goes to those that have it") {
