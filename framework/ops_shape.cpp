@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "framework/autograd.hpp"
+#include "framework/kernels/rows.hpp"
 #include "framework/kernels/strides.hpp"
 #include "framework/node.hpp"
 #include "framework/ops.hpp"
@@ -21,17 +22,6 @@ namespace {
 constexpr std::int64_t grain = 1 << 15;
 
 Sizes row_major(const Shape& shape) { return kernels::broadcast_strides(shape, shape); }
-
-// Rows to columns, in tiles that fit the cache: from[i * from_stride + j] to into[i + j * into_stride], n by m.
-template <class T>
-void copy_transposed(const T* from, std::int64_t from_stride, T* into, std::int64_t into_stride, std::int64_t n,
-                     std::int64_t m) {
-  constexpr std::int64_t tile = 16;
-  for (std::int64_t i0 = 0; i0 < n; i0 += tile)
-    for (std::int64_t j0 = 0; j0 < m; j0 += tile)
-      for (std::int64_t j = j0; j < std::min(m, j0 + tile); ++j)
-        for (std::int64_t i = i0; i < std::min(n, i0 + tile); ++i) into[i + j * into_stride] = from[i * from_stride + j];
-}
 
 // into[... into strides] = from[... from strides] over `shape`; strides count elements and may be 0 or negative.
 template <class T>
@@ -68,21 +58,16 @@ Tensor permuted(const Tensor& x, const std::vector<int>& order) {
     strides[i] = from[std::size_t(order[i])];
   }
   Tensor y = make(shape, x.dtype());
-  const bool swaps_last = rank >= 2 && order[std::size_t(rank - 1)] == rank - 2 && order[std::size_t(rank - 2)] == rank - 1 &&
-                          std::is_sorted(order.begin(), order.end() - 2);
+  const auto last = order.end() - std::min(rank, 2);
+  const bool swaps_last = rank >= 2 && last[0] == rank - 1 && last[1] == rank - 2 && std::is_sorted(order.begin(), last);
+  if (swaps_last) {
+    const std::int64_t rows = x.shape(-2), columns = x.shape(-1), matrices = y.size() ? y.size() / (rows * columns) : 0;
+    kernels::transpose(x.node().data, matrices, rows, columns, element_size(x.dtype()), y.node().data);
+    return y;
+  }
   visit_bytes(x.dtype(), [&](auto t) {
     using T = decltype(t);
-    if (!swaps_last) return copy_strided(shape, numbers<T>(x), strides, numbers<T>(y), row_major(shape));
-    const std::int64_t rows = x.shape(-2), columns = x.shape(-1), area = rows * columns;
-    const std::int64_t stripes = (rows + 63) / 64;   // of 64 rows: a lone large matrix is shared by the threads too
-    kernels::parallel_for(area ? x.size() / area * stripes : 0, grain / std::max<std::int64_t>(1, 64 * columns) + 1,
-                          [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t piece = begin; piece < end; ++piece) {
-        const std::int64_t matrix = piece / stripes * area, row = piece % stripes * 64;
-        copy_transposed(numbers<T>(x) + matrix + row * columns, columns, numbers<T>(y) + matrix + row, rows,
-                        std::min<std::int64_t>(64, rows - row), columns);
-      }
-    });
+    copy_strided(shape, numbers<T>(x), strides, numbers<T>(y), row_major(shape));
   });
   return y;
 }
