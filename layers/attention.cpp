@@ -98,10 +98,10 @@ Tensor in_one_op(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t
   Tensor mask = detail::visible_keys(options, scores, false);
   if (mask.defined() && mask.rank() < 2) mask = reshape(mask, {1, mask.size()});
   const AttentionOptions same{.scale = factor, .causal = options.causal};   // but for the mask: a rule holds no tensors
-  const auto reference = [same, heads](std::span<const Tensor> in) {
+  const bool apart = scores.size() > static_cast<std::size_t>(Q.rank());   // heads lie joined, be it a single one
+  const auto reference = [same, heads, apart](std::span<const Tensor> in) {
     AttentionOptions rules = same;
     if (in.size() > 3) rules.mask = in[3];
-    const bool apart = heads > 1;
     const Tensor q = apart ? split_heads(in[0], heads) : in[0], k = apart ? split_heads(in[1], heads) : in[1];
     const Tensor v = apart ? split_heads(in[2], heads) : in[2];
     Shape shape = q.shape();
