@@ -18,7 +18,14 @@ struct Sign {
     return xsimd::select(xsimd::isnan(x), x, signs);   // xsimd 8.1's != is false for nan
   }
 };
-struct Exp { template <class T, class B> static B of(const B& x) { return exp_gradual<T>(x); } };
+struct Exp {
+  template <class T, class B> static B of(const B& x) {
+    const B y = exp_gradual<T>(x);
+    const auto large = x > B(T(88));   // from 88.38 on xsimd's is infinite in float32, which reaches to 88.72
+    if (sizeof(T) == 8 || !xsimd::any(large)) return y;
+    return xsimd::select(large, xsimd::exp(x - B(T(64))) * B(T(6.235149080811617e27)), y);   // exp(64)
+  }
+};
 struct Log { template <class T, class B> static B of(const B& x) { return xsimd::log(x); } };
 struct Sqrt { template <class T, class B> static B of(const B& x) { return xsimd::sqrt(x); } };
 struct Tanh { template <class T, class B> static B of(const B& x) { return xsimd::tanh(x); } };
