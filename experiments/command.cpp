@@ -214,11 +214,12 @@ int run_all(const std::vector<Experiment>& experiments, const Words& words, cons
   Words all_words = words;
   all_words.insert(all_words.begin(), "all");
   const std::string typed = typed_line(all_words);
+  Session session(settings, terminal, {"all", typed, values_of({&common}), folder});
   int exit = done;
   Json results = Json::array();
   for (Prepared& p : prepared) {
-    if (!terminal.silent)
-      out << terminal.paint.bold("== " + p.experiment->name + ": " + p.experiment->question) << "\n\n";
+    const std::string heading = wrap("== " + p.experiment->name + ": " + p.experiment->question);
+    if (!terminal.silent) out << terminal.paint.bold(heading) << "\n\n";
     std::filesystem::create_directories(folder / p.experiment->name);
     const Outcome outcome = run(p, terminal, typed, folder / p.experiment->name);
     results.push_back(Json::parse(outcome.summary));
@@ -226,9 +227,7 @@ int run_all(const std::vector<Experiment>& experiments, const Words& words, cons
     if (outcome.exit == aborted) break;
   }
   const char* status = exit == done ? "done" : exit == aborted ? "aborted" : "failed";
-  const std::string summary = json_text({{"experiment", "all"}, {"config", values_of({&common})},
-                                         {"status", status}, {"experiments", results}});
-  write_whole(folder / "summary.json", summary);
+  const std::string summary = session.finish(status, "", {{"experiments", results}});
   if (settings.json) out << summary;
   else if (!terminal.silent) out << "Results and figures in " << folder.string() << "/*/figures\n";
   return closed(exit, terminal);

@@ -20,7 +20,7 @@ struct Knobs {
 void options(Options& o, Knobs& k) {
   o.add("--d-k", k.d_k, "sizes of queries, keys and values", {.low = 1, .high = 1 << 24});
   o.add("--tokens", k.tokens, "queries and keys in a draw", {.low = 2, .high = 4096});
-  o.add("--seeds", k.seeds, "draws of Q, K, V and of the upstream gradient", {.low = 1, .high = 1e7, .quick = "200"});
+  o.add("--seeds", k.seeds, "draws of Q, K, V and of the upstream gradient", {.low = 1, .high = 1e6, .quick = "200"});
   o.require([&k] { return *std::max_element(k.d_k.begin(), k.d_k.end()) * k.tokens <= 1 << 27; },
             "--d-k times --tokens: more than 2^27 numbers in one tensor");
 }
@@ -54,10 +54,10 @@ double middle(std::vector<double> x) {
   return x.size() % 2 ? *half : (*half + *std::max_element(x.begin(), half)) / 2;
 }
 
-// The norm of a matrix from those of its rows.
-double whole(const std::vector<double>& row_norms) {
+// The norm of a vector; of a matrix, from the norms of its rows.
+double whole(const std::vector<double>& parts) {
   double squares = 0;
-  for (double x : row_norms) squares += x * x;
+  for (double x : parts) squares += x * x;
   return std::sqrt(squares);
 }
 
@@ -130,33 +130,41 @@ Row theory(const Statistics& s, double predicted) {
   return {{"theory", predicted}, {"z", (s.mean - predicted) / s.se}};
 }
 
-std::vector<Cell> measure_all(Lab& lab, const Knobs& k) {
-  std::vector<std::array<Measures, 2>> draws(k.d_k.size() * std::size_t(k.seeds));   // unscaled, scaled
-  lab.for_each(std::int64_t(draws.size()), "draws", [&](std::int64_t i) {
-    const std::int64_t d_k = k.d_k[std::size_t(i / k.seeds)], seed = i % k.seeds;
-    Rng rng = lab.rng(std::uint64_t(d_k) << 32 | std::uint64_t(seed));   // a draw depends on its d_k and number alone
+using Draws = std::vector<std::array<Measures, 2>>;   // unscaled, scaled
+
+Draws draw_all(Lab& lab, const Knobs& k, std::int64_t d_k) {
+  Draws draws(static_cast<std::size_t>(k.seeds));
+  lab.for_each(k.seeds, "scaling: d_k = " + std::to_string(d_k), [&](std::int64_t i) {
+    Rng rng = lab.rng(std::uint64_t(d_k) << 32 | std::uint64_t(i));   // a draw depends on its d_k and number alone
     const Shape shape = {1, k.tokens, d_k};
     const Tensor Q = randn(shape, rng, lab.dtype()), K = randn(shape, rng, lab.dtype());
     const Tensor V = randn(shape, rng, lab.dtype()), G = randn(shape, rng, lab.dtype());
     for (bool scaled : {false, true}) draws[std::size_t(i)][scaled] = measure(Q, K, V, G, scaled);
   });
+  return draws;
+}
+
+Cell summed_up(Lab& lab, const Knobs& k, const Draws& draws, std::int64_t d_k, bool scaled) {
+  Cell cell{d_k, scaled, {}};
+  std::vector<double> values(draws.size());
+  for (std::size_t m = 0; m < metrics; ++m) {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = draws[i][scaled][m];
+    const Statistics& s = cell.of[m] = statistics(values);
+    Row row = Row{{"d_k", d_k}, {"scaled", scaled}, {"metric", names[m]}} + s;
+    if (m == score_variance) row = row + theory(s, scaled ? 1 : double(d_k));
+    if (m == jacobian_trace && !scaled) row = row + theory(s, gap_density(k.tokens) / std::sqrt(double(d_k)));
+    lab.row(row);
+    if (m == grad_q_unit) cell.rms_query = whole(values) / std::sqrt(double(values.size()));
+  }
+  return cell;
+}
+
+std::vector<Cell> measure_all(Lab& lab, const Knobs& k) {
   std::vector<Cell> cells;
-  std::vector<double> values(static_cast<std::size_t>(k.seeds));
-  for (std::size_t d = 0; d < k.d_k.size(); ++d)
-    for (bool scaled : {false, true}) {
-      Cell& cell = cells.emplace_back(Cell{k.d_k[d], scaled, {}});
-      for (std::size_t m = 0; m < metrics; ++m) {
-        for (std::size_t s = 0; s < values.size(); ++s) values[s] = draws[d * values.size() + s][scaled][m];
-        const Statistics& s = cell.of[m] = statistics(values);
-        Row row = Row{{"d_k", cell.d_k}, {"scaled", scaled}, {"metric", names[m]}} + s;
-        if (m == score_variance) row = row + theory(s, scaled ? 1 : double(cell.d_k));
-        if (m == jacobian_trace && !scaled) row = row + theory(s, gap_density(k.tokens) / std::sqrt(double(cell.d_k)));
-        lab.row(row);
-        if (m != grad_q_unit) continue;
-        for (double v : values) cell.rms_query += v * v / double(values.size());
-        cell.rms_query = std::sqrt(cell.rms_query);
-      }
-    }
+  for (std::int64_t d_k : k.d_k) {
+    const Draws draws = draw_all(lab, k, d_k);
+    for (bool scaled : {false, true}) cells.push_back(summed_up(lab, k, draws, d_k, scaled));
+  }
   return cells;
 }
 

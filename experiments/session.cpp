@@ -206,7 +206,7 @@ Json Session::meta(const std::string& status, const std::string& error) const {
   return m;
 }
 
-std::string Session::finish(const std::string& status, const std::string& error) {
+std::string Session::finish(const std::string& status, const std::string& error, const Json& more) {
   Lab::State& s = *lab_.state_;
   s.clear_progress();
   for (const std::string& failure : s.plotter.finish()) lab_.warn(failure);
@@ -215,6 +215,7 @@ std::string Session::finish(const std::string& status, const std::string& error)
               (lab_.folder() / "figures").string());
   Json summary = {{"experiment", s.plan.experiment}, {"config", s.plan.config}, {"result", s.result}, {"rows", s.rows},
                   {"checks", s.checks}, {"verdict", s.verdicts}, {"status", status}};
+  summary.update(more);
   const std::string text = json_text(summary);
   lab_.write("summary.json", text);
   s.log_line(fmt::format("{}  {}{}{}", timestamp(), status, error.empty() ? "" : ": ", error));

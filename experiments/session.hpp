@@ -70,7 +70,8 @@ class Session {
   Session(const Settings& settings, const Terminal& terminal, Plan plan);
   Lab& lab() { return lab_; }
   // status: "done", "failed", "aborted". Finishes the figures, writes summary.json and meta.json; what --json prints.
-  std::string finish(const std::string& status, const std::string& error);
+  // `more` is added to the summary.
+  std::string finish(const std::string& status, const std::string& error, const Json& more = Json::object());
   bool failed() const { return lab_.state_->failed; }
 
  private:
