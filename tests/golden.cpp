@@ -79,7 +79,7 @@ double golden_scale(const Json& expected) {
   double scale = 0;
   for (const Json& written : expected.at("values"))
     if (const double value = std::abs(number(written)); std::isfinite(value)) scale = std::max(scale, value);
-  return scale;
+  return std::min(scale, 100.0);
 }
 
 std::string golden_difference(const Tensor& actual, const Json& expected, double tolerance, double noise) {

@@ -20,7 +20,8 @@ Tensor golden_tensor(const Json& written, Dtype floating);
 // The numbers that make_golden.py draws for a seed; kind "any", "positive" or "small".
 Tensor golden_draw(const Shape& shape, std::uint64_t seed, const std::string& kind, Dtype dtype);
 
-double golden_scale(const Json& expected);   // the largest finite |number|
+// The largest finite |number|, but at most 100: beside 1e30 a 1 should still be right.
+double golden_scale(const Json& expected);
 
 // Empty when they agree, else one sentence with the index and both values. |actual - expected| may be tolerance times
 // (|expected| + the scale of expected or, if that is less, noise); nan and infinities must be the same. A float32

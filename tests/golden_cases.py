@@ -99,6 +99,7 @@ def elementwise(case):
     for op in ["softplus", "relu", "sigmoid", "silu", "gelu", "gelu_tanh"]:
         case(op, V(-60, -20.5, -19.5, -9, -5, -3, 3, 5, 9, 19.5, 20.5, 60))
     case("tanh", V(-60, -20, -3, 3, 20, 60))
+    case("exp", V(88, 88.4, 88.7, 88.8, -88, -100, -103, 700, 709.5, 709.9, -709, -740))
     for op in ["log", "sqrt"]:
         for shape in [(), (3,), (2, 3), (2, 0), (2, 3, 2), (23, 29)]:
             case(op, P(*shape), hvp=True)
@@ -391,6 +392,7 @@ def heads(case):
             case("multi_head_attention", N(batch, T, d), *parameters(d), B(batch, T, T), heads=h)
     case("multi_head_attention", N(2, 3, 4), *parameters(4), M([True, False, True], [False] * 3, [True] * 3), heads=2, hvp=True)
     case("multi_head_attention", N(2, 3, 4), *parameters(4), heads=2, scale=0.37, hvp=True)
+    case("multi_head_attention", N(2, 3, 4), *parameters(4), B(2, 3, 3), heads=1, hvp=True)
 
 
 def rules(case):
