@@ -1,5 +1,6 @@
 // Row kernels; built once per instruction set. Every row is treated alike wherever it lies: whole batches, and one
 // masked batch for the rest, so that short rows are as fast per batch as long ones.
+#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -125,47 +126,57 @@ Wide<T> widen(const Batch<T>& v) {
   else return widen_halves(v.data, std::make_index_sequence<std::size_t(lanes<T> / 2)>());
 }
 
-// The sum of what is added, batch by batch.
-template <class T>
-class Sum {
+// Several sums at once, of batches that are added up in fours before they are widened.
+template <class T, std::size_t N>
+class Sums {
  public:
-  Sum() {
-    for (auto& lane : sum_) lane = Batch<double>(0.0);
+  using Terms = std::array<Batch<T>, N>;
+  Sums() {
+    for (auto& sum : sums_)
+      for (auto& part : sum.part) part = Batch<double>(0.0);
   }
-  void add(const Batch<T>& v) {
-    const Wide<T> w = widen<T>(v);
-    for (std::size_t k = 0; k < widths<T>; ++k) sum_[k] += w.part[k];
+  void add(const Terms& terms) {
+    for (std::size_t i = 0; i < N; ++i) {
+      const Wide<T> w = widen<T>(terms[i]);
+      for (std::size_t k = 0; k < widths<T>; ++k) sums_[i].part[k] += w.part[k];
+    }
   }
-  void add_square(const Batch<T>& v) {
-    const Wide<T> w = widen<T>(v);
-    for (std::size_t k = 0; k < widths<T>; ++k) sum_[k] = xsimd::fma(w.part[k], w.part[k], sum_[k]);
+  void add(const Terms& a, const Terms& b, const Terms& c, const Terms& d) {
+    Terms all;
+    for (std::size_t i = 0; i < N; ++i) all[i] = (a[i] + b[i]) + (c[i] + d[i]);
+    add(all);
   }
-  void add(const Sum& other) {
-    for (std::size_t k = 0; k < widths<T>; ++k) sum_[k] += other.sum_[k];
-  }
-  double value() const {
-    Batch<double> all = sum_[0];
-    for (std::size_t k = 1; k < widths<T>; ++k) all += sum_[k];
-    return fold<double>(all, [](const auto& a, const auto& b) { return a + b; });
+  std::array<double, N> values() const {
+    std::array<double, N> values;
+    for (std::size_t i = 0; i < N; ++i) {
+      Batch<double> all = sums_[i].part[0];
+      for (std::size_t k = 1; k < widths<T>; ++k) all += sums_[i].part[k];
+      values[i] = fold<double>(all, [](const auto& a, const auto& b) { return a + b; });
+    }
+    return values;
   }
 
  private:
-  Batch<double> sum_[widths<T>];
+  Wide<T> sums_[N];
 };
 
-// The sum over a row of f(i, part).
+// The sums over a row of each member of f(i, part).
+template <class T, std::size_t N, class F>
+std::array<double, N> totals(Size n, const F& f) {
+  constexpr Size step = lanes<T>;
+  Sums<T, N> sums;
+  Size i = 0;
+  for (; i + 4 * step <= n; i += 4 * step) {
+    const auto a = f(i, Whole()), b = f(i + step, Whole()), c = f(i + 2 * step, Whole()), d = f(i + 3 * step, Whole());
+    sums.add(a, b, c, d);
+  }
+  for (; i + step <= n; i += step) sums.add(f(i, Whole()));
+  if (i < n) sums.add(f(i, Part{n - i}));
+  return sums.values();
+}
 template <class T, class F>
 double total(Size n, const F& f) {
-  Sum<T> a, b;
-  Size i = 0;
-  for (; i + 2 * lanes<T> <= n; i += 2 * lanes<T>) {
-    a.add(f(i, Whole()));
-    b.add(f(i + lanes<T>, Whole()));
-  }
-  for (; i + lanes<T> <= n; i += lanes<T>) a.add(f(i, Whole()));
-  if (i < n) b.add(f(i, Part{n - i}));
-  a.add(b);
-  return a.value();
+  return totals<T, 1>(n, [&](Size i, auto part) { return std::array<Batch<T>, 1>{f(i, part)}; })[0];
 }
 
 // A short row is summed in order, as one would by hand.
@@ -195,36 +206,51 @@ void add_columns(const T* x, Size rows, Size cols, Size stride, double* y) {
     for (Size c = 0; c < cols; ++c) y[c] += double(x[c]);
 }
 
-// A nan comes through, first or last. (xsimd 8.1's != is false for nan.)
+// a where it is larger, or smaller; else b, also when either is nan.
 struct Larger {
-  template <class V> V operator()(const V& a, const V& b) const { return (a > b) | (a != a) ? a : b; }
+  template <class V> V operator()(const V& a, const V& b) const { return a > b ? a : b; }
   template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
-    return xsimd::select((a > b) | xsimd::isnan(a), a, b);
+    return xsimd::max(a, b);
   }
+  template <class T> static constexpr T least = -infinity<T>;
 };
 struct Smaller {
-  template <class V> V operator()(const V& a, const V& b) const { return (a < b) | (a != a) ? a : b; }
+  template <class V> V operator()(const V& a, const V& b) const { return a < b ? a : b; }
   template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
-    return xsimd::select((a < b) | xsimd::isnan(a), a, b);
+    return xsimd::min(a, b);
   }
+  template <class T> static constexpr T least = infinity<T>;
 };
 
-template <class T>
-T row_max(const T* x, Size n) {
-  return fold_row<T>(n, -infinity<T>, [&](Size i, auto part) { return take(x + i, part, -infinity<T>); }, Larger());
+// A nan in the row is passed over, unless that leaves nothing but the least: then it comes through.
+template <class Op, class T>
+T extreme_but_nan(const T* x, Size n) {
+  constexpr T least = Op::template least<T>;
+  const T found = fold_row<T>(n, least, [&](Size i, auto part) { return take(x + i, part, least); },
+                              [](const auto& a, const auto& b) { return Op()(b, a); });
+  if (found == least)
+    for (Size i = 0; i < n; ++i)
+      if (x[i] != x[i]) return x[i];
+  return found;
 }
-template <class T>
-void max(const T* x, Size rows, Size cols, T* y) {
-  for (Size r = 0; r < rows; ++r) y[r] = row_max(x + r * cols, cols);
-}
-template <class T>
-void min(const T* x, Size rows, Size cols, T* y) {
-  for (Size r = 0; r < rows; ++r, x += cols)
-    y[r] = fold_row<T>(cols, infinity<T>, [&](Size i, auto part) { return take(x + i, part, infinity<T>); }, Smaller());
+template <class T> T row_max(const T* x, Size n) { return extreme_but_nan<Larger>(x, n); }
+
+// A nan in the row comes through.
+template <class Op, class T>
+void extreme(const T* x, Size rows, Size cols, T* y) {
+  for (Size r = 0; r < rows; ++r, x += cols) {
+    auto any = xsimd::isnan(Batch<T>(T(0)));
+    y[r] = fold_row<T>(cols, Op::template least<T>, [&](Size i, auto part) {
+      const Batch<T> v = take(x + i, part, Op::template least<T>);
+      any = any | xsimd::isnan(v);
+      return v;
+    }, Op());
+    if (xsimd::any(any)) y[r] = nan<T>;
+  }
 }
 
 // ---- Softmax and its relatives ---------------------------------------------------------------------------------------
-// max is subtracted so that exp cannot overflow. A max of +inf or nan makes the sum nan, and so all that follows.
+// max is subtracted so that exp cannot overflow. A nan in the row, or a max of +inf, makes the sum nan and so the result.
 
 template <class T>
 void fill(T* y, Size n, T value) {
@@ -248,9 +274,8 @@ void softmax_row(const T* x, Size n, T* y) {
   if (max == -infinity<T>) return fill(y, n, T(0));
   if (n <= lanes<T>) {   // stays in the register
     const Batch<T> e = exp_gradual<T>(take(x, Part{n}, -infinity<T>) - Batch<T>(max));
-    Sum<T> sum;
-    sum.add(e);
-    return put(y, e * Batch<T>(T(1 / sum.value())), Part{n});
+    const T sum = fold<T>(e, [](const auto& a, const auto& b) { return a + b; });
+    return put(y, e / Batch<T>(sum), Part{n});
   }
   const Batch<T> factor(T(1 / sum_of_exp(x, max, n, y)));
   each<T>(n, [&](Size i, auto part) { put(y + i, take(y + i, part) * factor, part); });
@@ -310,8 +335,8 @@ template <class T>
 void logsumexp(const T* x, Size rows, Size cols, T* y) {
   for (Size r = 0; r < rows; ++r, x += cols) {
     const T max = row_max(x, cols);
-    // Of +inf it is +inf; a nan would have won.
-    y[r] = std::isinf(max) ? max : T(double(max) + std::log(sum_of_exp<T>(x, max, cols, nullptr)));
+    const double sum = sum_of_exp<T>(x, std::isinf(max) ? T(0) : max, cols, nullptr);   // of +inf: +inf, of -inf: 0
+    y[r] = std::isinf(max) ? T(std::log(sum)) : T(double(max) + std::log(sum));
   }
 }
 
@@ -358,18 +383,16 @@ struct Standard {
   Standard(const T* x, Size n, double eps) {
     const T mean = T(row_total(x, n) / double(n));
     centre = Batch<T>(mean);
-    Sum<T> squares;
-    const double rest = total<T>(n, [&](Size i, auto part) {
+    const auto [first, second] = totals<T, 2>(n, [&](Size i, auto part) {
       const Batch<T> d = take(x + i, part, mean) - centre;
-      squares.add_square(d);
-      return d;
-    }) / double(n);
+      return std::array{d, d * d};
+    });
+    const double rest = first / double(n);
     offset = Batch<T>(T(rest));
-    scale = T(1 / std::sqrt(squares.value() / double(n) - rest * rest + eps));
+    scale = Batch<T>(T(1 / std::sqrt(second / double(n) - rest * rest + eps)));
   }
-  template <class P> Batch<T> of(const T* x, P part) const { return (take(x, part) - centre - offset) * Batch<T>(scale); }
-  Batch<T> centre, offset;
-  T scale;
+  template <class P> Batch<T> of(const T* x, P part) const { return (take(x, part) - centre - offset) * scale; }
+  Batch<T> centre, offset, scale;
 };
 
 template <class T>
@@ -391,19 +414,17 @@ void layer_norm_back(const T* x, const T* gamma, const T* g, double eps, Size ro
                      T* dbeta) {
   for (Size r = 0; r < rows; ++r, x += cols, g += cols) {
     const Standard<T> standard(x, cols, eps);
-    Sum<T> along;
-    const double level = total<T>(cols, [&](Size i, auto part) {
+    const auto [level, along] = totals<T, 2>(cols, [&](Size i, auto part) {
       const Batch<T> up = take(g + i, part), h = standard.of(x + i, part), p = up * take(gamma + i, part);
       if (dgamma) add_to(dgamma + i, up * h, part);
       if (dbeta) add_to(dbeta + i, up, part);
-      along.add(p * h);
-      return p;
+      return std::array{p, p * h};
     });
     if (!dx) continue;
-    const Batch<T> mean(T(level / double(cols))), slope(T(along.value() / double(cols))), scale(standard.scale);
+    const Batch<T> mean(T(level / double(cols))), slope(T(along / double(cols)));
     each<T>(cols, [&](Size i, auto part) {
       const Batch<T> p = take(g + i, part) * take(gamma + i, part);
-      put(dx + i, (p - mean - standard.of(x + i, part) * slope) * scale, part);
+      put(dx + i, (p - mean - standard.of(x + i, part) * slope) * standard.scale, part);
     });
     dx += cols;
   }
@@ -411,9 +432,11 @@ void layer_norm_back(const T* x, const T* gamma, const T* g, double eps, Size ro
 
 template <class T>
 double inverse_rms(const T* x, Size n, double eps) {
-  Sum<T> squares;
-  each<T>(n, [&](Size i, auto part) { squares.add_square(take(x + i, part)); });
-  return 1 / std::sqrt(squares.value() / double(n) + eps);
+  const double squares = total<T>(n, [&](Size i, auto part) {
+    const Batch<T> v = take(x + i, part);
+    return v * v;
+  });
+  return 1 / std::sqrt(squares / double(n) + eps);
 }
 
 template <class T>
@@ -446,20 +469,37 @@ void rms_norm_back(const T* x, const T* gamma, const T* g, double eps, Size rows
 
 // ---- Activations -----------------------------------------------------------------------------------------------------
 
+// Phi(-|x|) exp(x^2 / 2), the Mills ratio but for a factor, as a polynomial in 1 / (1 + 0.335 |x|), within 2e-8.
+inline Batch<float> upper_tail(const Batch<float>& distance) {
+  constexpr float terms[] = {-0.027790336541565368f, 0.15306489973667872f, -0.316813182073125f, 0.26894419824196f,
+                             -0.0914454789004947f, 0.13792425079619366f, 0.10731082745548694f, 0.1352906582785834f,
+                             0.1335092396358963f, 4.92027713930687e-06f};
+  const Batch<float> t = Batch<float>(1.f) / xsimd::fma(distance, Batch<float>(0.335f), Batch<float>(1.f));
+  Batch<float> p(terms[0]);
+  for (std::size_t k = 1; k < std::size(terms); ++k) p = xsimd::fma(p, t, Batch<float>(terms[k]));
+  return p;
+}
+
 // x Phi(x) and Phi(x) + x phi(x)
 struct GeluExact {
-  template <class B, class T> static B cdf(const B& x, T) {
-    return B(T(0.5)) + B(T(0.5)) * xsimd::erf(x * B(T(0.7071067811865476)));
+  template <class T, class B> static B bell(const B& x) { return exp_gradual<T>(x * x * B(T(-0.5))); }   // exp(-x^2 / 2)
+  template <class T, class B> static B cdf(const B& x, const B& bell) {
+    if constexpr (sizeof(T) == 4) {
+      const B tail = upper_tail(xsimd::abs(x)) * bell;
+      return xsimd::select(x < B(T(0)), tail, B(T(1)) - tail);
+    } else {
+      return B(T(0.5)) + B(T(0.5)) * xsimd::erf(x * B(T(0.7071067811865476)));
+    }
   }
-  template <class T, class B> static B value(const B& x) { return x * cdf(x, T()); }
+  template <class T, class B> static B value(const B& x) { return x * cdf<T>(x, bell<T>(x)); }
   template <class T, class B> static B slope(const B& x) {
-    const B density = exp_gradual<T>(x * x * B(T(-0.5))) * B(T(0.3989422804014327));
-    return cdf(x, T()) + x * density;
+    const B density = bell<T>(x);
+    return cdf<T>(x, density) + x * density * B(T(0.3989422804014327));
   }
 };
 
 // 1 / (1 + exp(-x)): exp may overflow, and the result is then 0.
-template <class T, class B> B logistic(const B& x) { return B(T(1)) / (B(T(1)) + xsimd::exp(-x)); }
+template <class T, class B> B logistic(const B& x) { return B(T(1)) / (B(T(1)) + exp_gradual<T>(-x)); }
 
 // x sigmoid(x) and s (1 + x (1 - s))
 struct Silu {
@@ -512,7 +552,7 @@ void transposed(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy
 
 template <class T>
 constexpr Rows<T> table_of() {
-  return {row_total<T>, sum<T>, add_columns<T>, max<T>, min<T>,
+  return {row_total<T>, sum<T>, add_columns<T>, extreme<Larger, T>, extreme<Smaller, T>,
           softmax<T>, softmax_back<T>, log_softmax<T>, log_softmax_back<T>, logsumexp<T>, logsumexp_back<T>,
           layer_norm<T>, layer_norm_back<T>, rms_norm<T>, rms_norm_back<T>,
           apply<GeluExact, T>, apply_back<GeluExact, T>, apply<GeluTanh, T>, apply_back<GeluTanh, T>,
