@@ -46,27 +46,33 @@ Tensor visible_by_place(std::int64_t Tq, std::int64_t Tk, bool causal, std::int6
   return tensor(visible, {Tq, Tk});
 }
 
+// The start of every complaint. Put together only when there is one: it costs more than a small attention.
+struct AllShapes { const Tensor &Q, &K, &V; };
+std::ostream& operator<<(std::ostream& out, const AllShapes& s) {
+  return out << join("attention: Q ", s.Q.shape(), ", K ", s.K.shape(), ", V ", s.V.shape(), ": ");
+}
+
 }  // namespace
 
 void check_attention(const Tensor& Q, const Tensor& K, const Tensor& V) {
   for (const Tensor* x : {&Q, &K, &V}) require_value("attention", *x);
-  const auto all = [&] { return join("attention: Q ", Q.shape(), ", K ", K.shape(), ", V ", V.shape(), ": "); };
+  const AllShapes all{Q, K, V};
   require(Q.dtype() == K.dtype() && Q.dtype() == V.dtype() && is_floating(Q.dtype()), "attention: Q, K and V are ",
           Q.dtype(), ", ", K.dtype(), " and ", V.dtype(), ": they must be all float32 or all float64");
   const int rank = Q.rank();
-  require((rank == 3 || rank == 4) && K.rank() == rank && V.rank() == rank, all(),
+  require((rank == 3 || rank == 4) && K.rank() == rank && V.rank() == rank, all,
           "all must be [batch, T, d] or all [batch, heads, T, d]");
-  require(Q.shape(0) == K.shape(0) && Q.shape(0) == V.shape(0), all(), "batch sizes ", Q.shape(0), ", ", K.shape(0),
+  require(Q.shape(0) == K.shape(0) && Q.shape(0) == V.shape(0), all, "batch sizes ", Q.shape(0), ", ", K.shape(0),
           " and ", V.shape(0), " differ");
   if (rank == 4) {
-    require(K.shape(1) == V.shape(1), all(), K.shape(1), " heads of keys but ", V.shape(1), " of values");
-    require(Q.shape(1) == K.shape(1) || (K.shape(1) > 0 && Q.shape(1) % K.shape(1) == 0), all(), K.shape(1),
+    require(K.shape(1) == V.shape(1), all, K.shape(1), " heads of keys but ", V.shape(1), " of values");
+    require(Q.shape(1) == K.shape(1) || (K.shape(1) > 0 && Q.shape(1) % K.shape(1) == 0), all, K.shape(1),
             " heads of keys do not divide ", Q.shape(1), " heads of queries");
   }
-  require(Q.shape(-1) == K.shape(-1), all(), "d_k ", Q.shape(-1), " of Q and ", K.shape(-1), " of K differ");
-  require(Q.shape(-1) >= 1, all(), "d_k is 0");
-  require(K.shape(-2) == V.shape(-2), all(), K.shape(-2), " keys but ", V.shape(-2), " values");
-  require(K.shape(-2) >= 1, all(), "there is no key");
+  require(Q.shape(-1) == K.shape(-1), all, "d_k ", Q.shape(-1), " of Q and ", K.shape(-1), " of K differ");
+  require(Q.shape(-1) >= 1, all, "d_k is 0");
+  require(K.shape(-2) == V.shape(-2), all, K.shape(-2), " keys but ", V.shape(-2), " values");
+  require(K.shape(-2) >= 1, all, "there is no key");
 }
 
 void check_attention_options(const AttentionOptions& options, const Shape& scores, Dtype dtype) {
