@@ -4,12 +4,12 @@
 
 namespace surgeon {
 namespace experiments {
-Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train();
+Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins()};
 }
 
 }  // namespace surgeon

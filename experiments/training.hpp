@@ -25,8 +25,8 @@ struct TrainKnobs {
   double soft_cap = 0.0;
   std::int64_t window = 0;
   std::string optimizer = "adamw", schedule = "warmup";
-  double lr = 3e-3, weight_decay = 0.01, momentum = 0.9, clip = 1.0;
-  std::int64_t warmup = 100, steps = 1000, batch = 64, accumulate = 1;
+  double lr = 1e-3, weight_decay = 0.01, momentum = 0.9, clip = 1.0;
+  std::int64_t warmup = 100, steps = 600, batch = 64, accumulate = 1;
   bool overfit_one_batch = false;
 };
 
