@@ -347,7 +347,7 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
       "set tics nomirror scale 0 textcolor rgb '{}'\nset xtics {} {}\nset ytics {}\n",
       double(columns) - 0.5, double(rows) - 0.5, datum(map.low), datum(map.high), hex(ink),
       turned ? "rotate by 45 right" : "norotate", tick_list(x), tick_list(y));
-  text += fmt::format("set xlabel {} offset 0,{} tc rgb '{}'\nset ylabel {} offset 0.4,0 tc rgb '{}'\n",
+  text += fmt::format("set xlabel {} offset 0,{} tc rgb '{}'\nset ylabel {} offset -0.4,0 tc rgb '{}'\n",
                       quoted(map.x_label), turned ? -0.03 * double(longest(x)) : 0.4, hex(ink), quoted(map.y_label),
                       hex(ink));
   if (map.bar_label.empty()) {
@@ -359,7 +359,7 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
         place.right + 12 * place.pixel_x, place.bottom, 12 * place.pixel_x, place.top - place.bottom,
         quoted(map.bar_label), hex(ink), hex(ink));
   }
-  const std::string size = font(place, std::clamp(cell * 0.3, 8.0, 14.0));
+  const std::string size = font(place, std::clamp(cell * (map.decimals > 0 ? 0.3 : 0.42), 8.0, 14.0));
   // The dots, which the cells cover, are there for the colour bar; the cells carry their own colours.
   text += fmt::format("plot $p{0} using 1:2:3 with dots palette, \\\n  $p{0} using 1:2:(0.5):(0.5):4 with boxxyerror "
                       "fs solid 1 noborder lc rgb variable", panel);

@@ -37,6 +37,9 @@ std::tm local_time() {
   return time;
 }
 
+// What was typed need not be UTF-8.
+std::string indented(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
+
 std::string timestamp() { return fmt::format("{:%Y-%m-%dT%H:%M:%S%z}", local_time()); }
 
 std::string processor() {
@@ -183,8 +186,8 @@ Session::Session(const Settings& settings, const Terminal& terminal, Plan plan) 
   Lab::State& s = *lab_.state_;
   s.started = timestamp();
   Json config = {{"experiment", s.plan.experiment}, {"typed", s.plan.typed}, {"options", s.plan.config}};
-  lab_.write("config.json", config.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
-  lab_.write("meta.json", meta("running", "").dump(2) + "\n");
+  lab_.write("config.json", indented(config));
+  lab_.write("meta.json", indented(meta("running", "")));
   for (const char* name : {"metrics.csv", "metrics.jsonl", "run.log"}) lab_.write(name, "");
   s.csv.open(lab_.folder() / "metrics.csv", std::ios::app);
   s.jsonl.open(lab_.folder() / "metrics.jsonl", std::ios::app);
@@ -219,7 +222,7 @@ std::string Session::finish(const std::string& status, const std::string& error,
   const std::string text = json_text(summary);
   lab_.write("summary.json", text);
   s.log_line(fmt::format("{}  {}{}{}", timestamp(), status, error.empty() ? "" : ": ", error));
-  lab_.write("meta.json", meta(status, error).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  lab_.write("meta.json", indented(meta(status, error)));
   return text;
 }
 

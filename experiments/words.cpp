@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <deque>
+#include <filesystem>
 #include <fstream>
 #include <utility>
 
@@ -103,7 +104,7 @@ namespace {
 std::vector<Given> read_file(const std::vector<Options*>& all, const std::string& path, const std::string& experiment,
                              const Words& experiments) {
   std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("--config: cannot read {}", path));
+  if (!file || std::filesystem::is_directory(path)) throw UsageError(fmt::format("--config: cannot read {}", path));
   std::vector<CLI::ConfigItem> items;
   try {
     items = CLI::ConfigTOML().from_config(file);

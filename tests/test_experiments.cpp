@@ -421,6 +421,14 @@ TEST_CASE("figures: SVG and PNG beside the data; tokens with gnuplot's special c
   CHECK(contents("a/figures/heatmap.png").starts_with("\x89PNG"));
 }
 
+TEST_CASE("what is typed need not be UTF-8: the run and its JSON survive it") {
+  const Elsewhere e;
+  const Said said = surgeon_says({"heatmap", "--tokens", "s\xc3\xbc\xc3\x9f \xff\xfe", "--out", "a", "--json"});
+  CHECK(said.exit == 0);
+  CHECK(json::parse(said.out)["rows"][0]["query"] == "s\xc3\xbc\xc3\x9f");
+  for (const char* name : {"a/config.json", "a/meta.json"}) CHECK(json::parse(contents(name)).is_object());
+}
+
 TEST_CASE("figures: nothing to draw, one point, and nan are drawn all the same") {
   if (std::system("gnuplot --version > /dev/null 2>&1") != 0) return;
   const Elsewhere e;
