@@ -4,12 +4,12 @@
 
 namespace surgeon {
 namespace experiments {
-Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins();
+Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare()};
 }
 
 }  // namespace surgeon
