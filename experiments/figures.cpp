@@ -123,7 +123,7 @@ Box box_of(const Heatmap& map) {
   const double cell = std::clamp((map.decimals > 0 ? 330.0 : 270.0) / most, map.decimals > 0 ? 34.0 : 12.0, 62.0);
   const std::vector<std::string> x = ticks_of(map.x_ticks, columns), y = ticks_of(map.y_ticks, rows);
   const double x_text = 7.2 * double(longest(x)), y_text = 7.2 * double(longest(y));
-  const double bottom = (map.x_label.empty() ? 12 : 30) + (x_text > cell * 0.95 ? 8 + 0.75 * x_text : 18);
+  const double bottom = (map.x_label.empty() ? 12 : 32) + (x_text > cell * 0.95 ? 8 + 0.75 * x_text : 18);
   return {(map.y_label.empty() ? 14 : 44) + y_text,
           map.bar_label.empty() ? 14.0 : 88.0,
           map.title.empty() ? 12.0 : 34.0,
@@ -158,7 +158,7 @@ Sheet sheet_of(const Figure& figure) {
 }
 
 // Margins of one panel as shares of the sheet, from the lower left as gnuplot counts; the pixels of one cell or plot.
-struct Place { double left, right, top, bottom, pixel_x, pixel_y, point; };
+struct Place { double left, right, top, bottom, pixel_x, pixel_y, point, outer_left; };
 
 Place place_of(const Sheet& sheet, int panel) {
   double x = 0, y = sheet.title;
@@ -175,7 +175,7 @@ Place place_of(const Sheet& sheet, int panel) {
   x += column.left;
   y += row.top;
   return {x / sheet.width, (x + column.width) / sheet.width, 1 - y / sheet.height, 1 - (y + row.height) / sheet.height,
-          1 / sheet.width, 1 / sheet.height, sheet.point};
+          1 / sheet.width, 1 / sheet.height, sheet.point, (x - column.left) / sheet.width};
 }
 
 // A size in pixels as this terminal wants it.
@@ -184,6 +184,18 @@ std::string font(const Place& place, double pixels) { return fmt::format("font '
 std::string margins(const Place& p) {
   return fmt::format("set lmargin at screen {:.5f}\nset rmargin at screen {:.5f}\nset tmargin at screen {:.5f}\n"
                      "set bmargin at screen {:.5f}\n", p.left, p.right, p.top, p.bottom);
+}
+
+// The names of the axes, at places of their own: where gnuplot would put them depends on how wide it believes the ticks.
+std::string axis_names(const std::string& x, const std::string& y, const Place& p, double below) {
+  std::string text;
+  if (!x.empty())
+    text += fmt::format("set label 1001 {} at screen {:.5f},{:.5f} center tc rgb '{}'\n", quoted(x),
+                        (p.left + p.right) / 2, p.bottom - below * p.pixel_y, hex(ink));
+  if (!y.empty())
+    text += fmt::format("set label 1002 {} at screen {:.5f},{:.5f} center rotate by 90 tc rgb '{}'\n", quoted(y),
+                        p.outer_left + 16 * p.pixel_x, (p.top + p.bottom) / 2, hex(ink));
+  return text;
 }
 
 std::string titled(const std::string& title, const Place& place) {
@@ -284,8 +296,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
       "set tics nomirror out scale 0.5 textcolor rgb '{}'\nset key at screen {:.5f},{:.5f} left top "
       "vertical maxrows {} Left reverse samplen 2.4 spacing 1.1 textcolor rgb '{}'\n",
       hex(grey), hex(faint), hex(ink), place.left - 8 * place.pixel_x, place.bottom - 54 * place.pixel_y, 12, hex(ink));
-  text += fmt::format("set xlabel {} offset 0,0.3 tc rgb '{}'\nset ylabel {} offset 0.6,0 tc rgb '{}'\n",
-                      quoted(chart.x_label), hex(ink), quoted(chart.y_label), hex(ink));
+  text += axis_names(chart.x_label, chart.y_label, place, 40);
   std::string references;
   int label = 1;
   for (const ReferenceLine& r : chart.references) {
@@ -298,8 +309,7 @@ std::string script_of(const LineChart& chart, const Place& place, int panel) {
   if (plots.empty()) plots = "-1 notitle, \\\n  ";   // out of sight
   plots.erase(plots.rfind(", \\"));
   text += "plot " + plots + "\n";
-  for (int i = 1; i < label; ++i) text += fmt::format("unset label {}\n", i);
-  return text + "unset label 1000\nunset grid\n";
+  return text + "unset label\nunset grid\n";
 }
 
 // ---- Heatmaps ------------------------------------------------------------------------------------------------------
@@ -347,9 +357,7 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
       "set tics nomirror scale 0 textcolor rgb '{}'\nset xtics {} {}\nset ytics {}\n",
       double(columns) - 0.5, double(rows) - 0.5, datum(map.low), datum(map.high), hex(ink),
       turned ? "rotate by 45 right" : "norotate", tick_list(x), tick_list(y));
-  text += fmt::format("set xlabel {} offset 0,{} tc rgb '{}'\nset ylabel {} offset -0.4,0 tc rgb '{}'\n",
-                      quoted(map.x_label), turned ? -0.03 * double(longest(x)) : 0.4, hex(ink), quoted(map.y_label),
-                      hex(ink));
+  text += axis_names(map.x_label, map.y_label, place, turned ? 26 + 0.75 * 7.2 * double(longest(x)) : 36);
   if (map.bar_label.empty()) {
     text += "unset colorbox\n";
   } else {
@@ -365,7 +373,7 @@ std::string script_of(const Heatmap& map, const Place& place, int panel) {
                       "fs solid 1 noborder lc rgb variable", panel);
   if (!white.empty()) text += fmt::format(", \\\n  $p{}w using 1:2:3 with labels {} tc rgb '#FFFFFF'", panel, size);
   if (!dark.empty()) text += fmt::format(", \\\n  $p{}d using 1:2:3 with labels {} tc rgb '#1A1A1A'", panel, size);
-  return text + "\nunset label 1000\nset xtics norotate\n";
+  return text + "\nunset label\nset xtics norotate\n";
 }
 
 std::string page(const Figure& figure, const Sheet& sheet) {
@@ -377,7 +385,6 @@ std::string page(const Figure& figure, const Sheet& sheet) {
     const Place place = place_of(sheet, i);
     if (const auto* chart = std::get_if<LineChart>(&figure.panels[std::size_t(i)])) text += script_of(*chart, place, i);
     else text += script_of(std::get<Heatmap>(figure.panels[std::size_t(i)]), place, i);
-    if (i == 0) text += "unset label 999\n";
   }
   return text + "unset multiplot\nset output\n";
 }

@@ -122,8 +122,8 @@ class Lab {
   void draw(const Figure& figure);
 
   // body(i) for i in [0, n), on the threads the user allows, in no particular order; each body writes to its own place,
-  // so results do not depend on the number of threads. Shows progress as `what`; stops on Ctrl-C (Interrupted) and on
-  // the first exception, which is thrown on.
+  // so results do not depend on the number of threads; row() and words are for afterwards. Shows progress as `what`;
+  // stops on Ctrl-C (Interrupted) and on the first exception, which is thrown on.
   void for_each(std::int64_t n, const std::string& what, const std::function<void(std::int64_t)>& body);
   // Where long work stands, on stderr when it is a terminal: "what  done/total  time left  note".
   void progress(const std::string& what, std::int64_t done, std::int64_t total, const std::string& note = {});
