@@ -187,7 +187,7 @@ Experiment compare() {
           "Where do two runs part?",
           "Reads two run folders: the options that differ, the first row and number that differ, and the first weights "
           "that differ in checkpoints of the same step. Draws both loss curves.",
-          {"surgeon compare runs/one runs/two"},
+          {"surgeon compare runs/one runs/two", "surgeon compare runs/one runs/two --json"},
           knobs<Knobs>(options, run),
           false};
 }
