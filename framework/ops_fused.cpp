@@ -87,25 +87,21 @@ Tensor logsumexp_reference(Tensors in) {   // [rows, n] -> [rows]
   return reshape(y, {y.size()});
 }
 
-// An op over the last axis, from its kernels; `back` takes the value.
-template <auto Forward32, auto Forward64, auto Back32, auto Back64>
-Tensor over_last_axis(const char* op, const Tensor& x, Tensor (*reference)(Tensors)) {
-  const auto pick = [](auto of_float, auto of_double, auto t) {
-    if constexpr (sizeof(t) == 4) return of_float;
-    else return of_double;
-  };
+// An op over the last axis: forward and back pick its kernels from the table, and back takes the value.
+template <class Forward, class Back>
+Tensor over_last_axis(const char* op, const Tensor& x, Forward forward, Back back, Tensor (*reference)(Tensors)) {
   Tensor y = make(x.shape(), x.dtype());
-  over_rows(x, [&](const auto& kernel, auto t, Size row, Size rows) {
+  over_rows(x, [&](const auto& kernels, auto t, Size row, Size rows) {
     using T = decltype(t);
     const Size at = row * columns(x);
-    (kernel.*pick(Forward32, Forward64, t))(data<T>(x) + at, rows, columns(x), fresh<T>(y) + at);
+    forward(kernels)(data<T>(x) + at, rows, columns(x), fresh<T>(y) + at);
   });
-  return fused(op, {x}, std::move(y), [pick](const Ins&, Out y, Grad g) -> Grads {
+  return fused(op, {x}, std::move(y), [back](const Ins&, Out y, Grad g) -> Grads {
     Tensor dx = make(y.shape(), y.dtype());
-    over_rows(y, [&](const auto& kernel, auto t, Size row, Size rows) {
+    over_rows(y, [&](const auto& kernels, auto t, Size row, Size rows) {
       using T = decltype(t);
       const Size at = row * columns(y);
-      (kernel.*pick(Back32, Back64, t))(data<T>(y) + at, data<T>(g) + at, rows, columns(y), fresh<T>(dx) + at);
+      back(kernels)(data<T>(y) + at, data<T>(g) + at, rows, columns(y), fresh<T>(dx) + at);
     });
     return {dx};
   }, reference);
@@ -124,15 +120,15 @@ Tensor along(const char* op, const Tensor& x, int axis, const Op& last) {
 
 Tensor softmax(const Tensor& x, int axis) {
   return along("softmax", x, axis, [](const Tensor& x) {
-    return over_last_axis<&Rows<float>::softmax, &Rows<double>::softmax, &Rows<float>::softmax_back,
-                          &Rows<double>::softmax_back>("softmax", x, softmax_reference);
+    return over_last_axis("softmax", x, [](const auto& kernels) { return kernels.softmax; },
+                          [](const auto& kernels) { return kernels.softmax_back; }, softmax_reference);
   });
 }
 
 Tensor log_softmax(const Tensor& x, int axis) {
   return along("log_softmax", x, axis, [](const Tensor& x) {
-    return over_last_axis<&Rows<float>::log_softmax, &Rows<double>::log_softmax, &Rows<float>::log_softmax_back,
-                          &Rows<double>::log_softmax_back>("log_softmax", x, log_softmax_reference);
+    return over_last_axis("log_softmax", x, [](const auto& kernels) { return kernels.log_softmax; },
+                          [](const auto& kernels) { return kernels.log_softmax_back; }, log_softmax_reference);
   });
 }
 
@@ -182,7 +178,7 @@ Tensor logsumexp(const Tensor& x, const Over& over) {
   return reshape(logsumexp_rows(reshape(moved, {rows, n})), shape);
 }
 
-// ---- Normalisation ---------------------------------------------------------------------------------------------------
+// ---- Normalisation ------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -193,7 +189,8 @@ void require_normalisable(const char* op, const Tensor& x, double eps) {
 }
 void require_per_column(const char* op, const Tensor& x, const char* name, const Tensor& weight) {
   require_same_dtype(op, x, name, weight);
-  require(weight.shape() == Shape{columns(x)}, op, ": ", name, " of shape ", weight.shape(), " for x of shape ", x.shape());
+  require(weight.shape() == Shape{columns(x)}, op, ": ", name, " of shape ", weight.shape(), " for x of shape ",
+          x.shape());
 }
 
 // Gradients of x and of one or two weights per column. The weights' are summed over stacks of rows, and the stacks then
@@ -240,8 +237,8 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
     kernel.layer_norm(data<T>(x) + row * n, data<T>(gamma), data<T>(beta), eps, rows, n, fresh<T>(y) + row * n);
   });
   const auto rule = [eps](const Ins& in, Out, Grad g) -> Grads {
-    return normalise_back(in, g, [&]<class T>(const Rows<T>& kernel, const T* x, const T* g, Size rows, T* dx, T* dgamma,
-                                              T* dbeta) {
+    return normalise_back(in, g, [&]<class T>(const Rows<T>& kernel, const T* x, const T* g, Size rows, T* dx,
+                                              T* dgamma, T* dbeta) {
       kernel.layer_norm_back(x, data<T>(in[1]), g, eps, rows, columns(in[0]), dx, dgamma, dbeta);
     });
   };
@@ -261,8 +258,8 @@ Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps) {
     kernel.rms_norm(data<T>(x) + row * n, data<T>(gamma), eps, rows, n, fresh<T>(y) + row * n);
   });
   const auto rule = [eps](const Ins& in, Out, Grad g) -> Grads {
-    return normalise_back(in, g, [&]<class T>(const Rows<T>& kernel, const T* x, const T* g, Size rows, T* dx, T* dgamma,
-                                              T*) {
+    return normalise_back(in, g, [&]<class T>(const Rows<T>& kernel, const T* x, const T* g, Size rows, T* dx,
+                                              T* dgamma, T*) {
       kernel.rms_norm_back(x, data<T>(in[1]), g, eps, rows, columns(in[0]), dx, dgamma);
     });
   };
@@ -271,32 +268,33 @@ Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps) {
   });
 }
 
-// ---- Activations -----------------------------------------------------------------------------------------------------
+// ---- Activations --------------------------------------------------------------------------------------------------
 
 namespace {
 
-// value and slope are told apart by the member they are in the table of kernels.
-template <auto Value32, auto Value64, auto Back32, auto Back64>
-Tensor activation(const char* op, const Tensor& x, Tensor (*reference)(Tensors)) {
+// body(T{}, first, count) over the threads.
+template <class Body>
+void over_all(const Tensor& x, const Body& body) {
+  detail::visit_floating(x.dtype(), [&](auto t) {
+    kernels::parallel_for(x.size(), grain, [&](Size begin, Size end) { body(t, begin, end - begin); });
+  });
+}
+
+// Element by element; value and back pick the kernels from the table.
+template <class Value, class Back>
+Tensor activation(const char* op, const Tensor& x, Value value, Back back, Tensor (*reference)(Tensors)) {
   require_floating(op, x);
-  const auto over_all = [](const Tensor& x, const auto& body) {
-    detail::visit_floating(x.dtype(), [&](auto t) {
-      kernels::parallel_for(x.size(), grain, [&](Size begin, Size end) { body(t, begin, end - begin); });
-    });
-  };
   Tensor y = make(x.shape(), x.dtype());
   over_all(x, [&](auto t, Size at, Size n) {
     using T = decltype(t);
-    if constexpr (sizeof(T) == 4) (kernels::rows<T>().*Value32)(data<T>(x) + at, fresh<T>(y) + at, n);
-    else (kernels::rows<T>().*Value64)(data<T>(x) + at, fresh<T>(y) + at, n);
+    value(kernels::rows<T>())(data<T>(x) + at, fresh<T>(y) + at, n);
   });
-  return fused(op, {x}, std::move(y), [over_all](const Ins& in, Out, Grad g) -> Grads {
+  return fused(op, {x}, std::move(y), [back](const Ins& in, Out, Grad g) -> Grads {
     const Tensor& x = in[0];
     Tensor dx = make(x.shape(), x.dtype());
     over_all(x, [&](auto t, Size at, Size n) {
       using T = decltype(t);
-      if constexpr (sizeof(T) == 4) (kernels::rows<T>().*Back32)(data<T>(x) + at, data<T>(g) + at, fresh<T>(dx) + at, n);
-      else (kernels::rows<T>().*Back64)(data<T>(x) + at, data<T>(g) + at, fresh<T>(dx) + at, n);
+      back(kernels::rows<T>())(data<T>(x) + at, data<T>(g) + at, fresh<T>(dx) + at, n);
     });
     return {dx};
   }, reference);
@@ -305,7 +303,8 @@ Tensor activation(const char* op, const Tensor& x, Tensor (*reference)(Tensors))
 Tensor gelu_exact_reference(Tensors in) { return in[0] * (0.5 + 0.5 * erf(in[0] * std::sqrt(0.5))); }
 Tensor gelu_tanh_reference(Tensors in) {
   const Tensor& x = in[0];
-  return x * sigmoid(std::sqrt(8 / 3.141592653589793) * (x + 0.044715 * (x * x * x)));   // (1 + tanh(u)) / 2 is sigmoid(2 u)
+  // (1 + tanh(u)) / 2 is sigmoid(2 u)
+  return x * sigmoid(std::sqrt(8 / 3.141592653589793) * (x + 0.044715 * (x * x * x)));
 }
 Tensor silu_reference(Tensors in) { return in[0] * sigmoid(in[0]); }
 
@@ -313,18 +312,18 @@ Tensor silu_reference(Tensors in) { return in[0] * sigmoid(in[0]); }
 
 Tensor gelu(const Tensor& x, Gelu kind) {
   if (kind == Gelu::exact)
-    return activation<&Rows<float>::gelu, &Rows<double>::gelu, &Rows<float>::gelu_back, &Rows<double>::gelu_back>(
-        "gelu", x, gelu_exact_reference);
-  return activation<&Rows<float>::gelu_tanh, &Rows<double>::gelu_tanh, &Rows<float>::gelu_tanh_back,
-                    &Rows<double>::gelu_tanh_back>("gelu", x, gelu_tanh_reference);
+    return activation("gelu", x, [](const auto& kernels) { return kernels.gelu; },
+                      [](const auto& kernels) { return kernels.gelu_back; }, gelu_exact_reference);
+  return activation("gelu", x, [](const auto& kernels) { return kernels.gelu_tanh; },
+                    [](const auto& kernels) { return kernels.gelu_tanh_back; }, gelu_tanh_reference);
 }
 
 Tensor silu(const Tensor& x) {
-  return activation<&Rows<float>::silu, &Rows<double>::silu, &Rows<float>::silu_back, &Rows<double>::silu_back>(
-      "silu", x, silu_reference);
+  return activation("silu", x, [](const auto& kernels) { return kernels.silu; },
+                    [](const auto& kernels) { return kernels.silu_back; }, silu_reference);
 }
 
-// ---- Losses ----------------------------------------------------------------------------------------------------------
+// ---- Losses -------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -334,8 +333,8 @@ double checked_weight(const Tensor& target, Size classes, const CrossEntropyOpti
   for (Size i = 0; i < target.size(); ++i) {
     const std::int64_t t = data<std::int64_t>(target)[i];
     if (t == options.ignore_index) continue;
-    require<std::out_of_range>(t >= 0 && t < classes, "cross_entropy: target ", t, " at position ", i, " with ", classes,
-                               " classes");
+    require<std::out_of_range>(t >= 0 && t < classes, "cross_entropy: target ", t, " at position ", i, " with ",
+                               classes, " classes");
     ++counted;
   }
   return options.reduction == Reduction::mean ? 1 / double(counted) : 1.0;
@@ -358,7 +357,8 @@ Tensor cross_entropy_value(const Tensor& logits, const Tensor& target, const Cro
   });
   detail::visit_floating(y.dtype(), [&](auto t) {
     using T = decltype(t);
-    if (each) std::transform(losses.data(), losses.data() + target.size(), fresh<T>(y), [](double loss) { return T(loss); });
+    if (each)
+      for (Size i = 0; i < target.size(); ++i) fresh<T>(y)[i] = T(losses[i]);
     else fresh<T>(y)[0] = T(kernels::rows<double>().total(losses.data(), target.size()) * weight);   // 0 * inf is nan
   });
   return y;

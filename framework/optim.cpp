@@ -182,7 +182,8 @@ void Adam::update(const Slot& slot, const Tensor& gradient, double lr) const {
     T *m = mine(slot.moments[0]), *v = mine(slot.moments[1]), *p = mine(slot.parameter);
     T* largest = options_.amsgrad ? mine(slot.moments[2]) : nullptr;
     for_numbers(gradient, [&](std::int64_t begin, std::int64_t end) {
-      kernels::optim<T>().adam(s, end - begin, g + begin, m + begin, v + begin, largest ? largest + begin : largest, p + begin);
+      kernels::optim<T>().adam(s, end - begin, g + begin, m + begin, v + begin, largest ? largest + begin : largest,
+                               p + begin);
     });
   });
 }

@@ -19,7 +19,7 @@ template <class T> constexpr Size lanes = Lanes<T>::count;
 template <class T> constexpr T infinity = std::numeric_limits<T>::infinity();
 template <class T> constexpr T nan = std::numeric_limits<T>::quiet_NaN();
 
-// ---- Batches, whole and in part --------------------------------------------------------------------------------------
+// ---- Batches, whole and in part -----------------------------------------------------------------------------------
 
 struct Whole {};
 struct Part { Size n; };   // the first n lanes
@@ -34,8 +34,12 @@ inline Batch<float> take(const float* x, Part part, float fill = 0) {
 inline Batch<double> take(const double* x, Part part, double fill = 0) {
   return _mm512_mask_loadu_pd(_mm512_set1_pd(fill), __mmask8((1u << part.n) - 1), x);
 }
-inline void put(float* y, const Batch<float>& v, Part part) { _mm512_mask_storeu_ps(y, __mmask16((1u << part.n) - 1), v); }
-inline void put(double* y, const Batch<double>& v, Part part) { _mm512_mask_storeu_pd(y, __mmask8((1u << part.n) - 1), v); }
+inline void put(float* y, const Batch<float>& v, Part part) {
+  _mm512_mask_storeu_ps(y, __mmask16((1u << part.n) - 1), v);
+}
+inline void put(double* y, const Batch<double>& v, Part part) {
+  _mm512_mask_storeu_pd(y, __mmask8((1u << part.n) - 1), v);
+}
 #elif defined(__AVX2__)
 inline __m256i mask(Part part, float) {
   return _mm256_cmpgt_epi32(_mm256_set1_epi32(int(part.n)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
@@ -106,7 +110,7 @@ T fold_row(Size n, T start, const F& f, const Op& op) {
   return fold<T>(op(op(a, b), op(c, d)), op);
 }
 
-// ---- Sums in float64 -------------------------------------------------------------------------------------------------
+// ---- Sums in float64 ----------------------------------------------------------------------------------------------
 
 // A batch as float64: two of them for float32.
 template <class T> constexpr std::size_t widths = sizeof(double) / sizeof(T);
@@ -209,14 +213,16 @@ void add_columns(const T* x, Size rows, Size cols, Size stride, double* y) {
 // a where it is larger, or smaller; else b, also when either is nan.
 struct Larger {
   template <class V> V operator()(const V& a, const V& b) const { return a > b ? a : b; }
-  template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
+  template <class T, class A>
+  xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
     return xsimd::max(a, b);
   }
   template <class T> static constexpr T least = -infinity<T>;
 };
 struct Smaller {
   template <class V> V operator()(const V& a, const V& b) const { return a < b ? a : b; }
-  template <class T, class A> xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
+  template <class T, class A>
+  xsimd::batch<T, A> operator()(const xsimd::batch<T, A>& a, const xsimd::batch<T, A>& b) const {
     return xsimd::min(a, b);
   }
   template <class T> static constexpr T least = infinity<T>;
@@ -249,8 +255,8 @@ void extreme(const T* x, Size rows, Size cols, T* y) {
   }
 }
 
-// ---- Softmax and its relatives ---------------------------------------------------------------------------------------
-// max is subtracted so that exp cannot overflow. A nan in the row, or a max of +inf, makes the sum nan and so the result.
+// ---- Softmax and its relatives ------------------------------------------------------------------------------------
+// max is subtracted so that exp cannot overflow. A nan in the row, or a max of +inf, makes the sum nan and so all.
 
 template <class T>
 void fill(T* y, Size n, T value) {
@@ -374,7 +380,7 @@ void cross_entropy_back(const T* x, Size cols, Size target, double smoothing, do
   dx[target] -= T(g * (1 - smoothing));
 }
 
-// ---- Normalisation ---------------------------------------------------------------------------------------------------
+// ---- Normalisation ------------------------------------------------------------------------------------------------
 
 // The row as (x - centre - offset) * scale, of mean 0 and variance 1. Two passes, and the second also measures by how
 // much the first one's mean was rounded: a row around 10^6 loses nothing.
@@ -467,7 +473,7 @@ void rms_norm_back(const T* x, const T* gamma, const T* g, double eps, Size rows
   }
 }
 
-// ---- Activations -----------------------------------------------------------------------------------------------------
+// ---- Activations --------------------------------------------------------------------------------------------------
 
 // Phi(-|x|) exp(x^2 / 2), the Mills ratio but for a factor, as a polynomial in 1 / (1 + 0.335 |x|), within 2e-8.
 inline Batch<float> upper_tail(const Batch<float>& distance) {
@@ -482,7 +488,7 @@ inline Batch<float> upper_tail(const Batch<float>& distance) {
 
 // x Phi(x) and Phi(x) + x phi(x)
 struct GeluExact {
-  template <class T, class B> static B bell(const B& x) { return exp_gradual<T>(x * x * B(T(-0.5))); }   // exp(-x^2 / 2)
+  template <class T, class B> static B bell(const B& x) { return exp_gradual<T>(x * x * B(T(-0.5))); }
   template <class T, class B> static B cdf(const B& x, const B& bell) {
     if constexpr (sizeof(T) == 4) {
       const B tail = upper_tail(xsimd::abs(x)) * bell;
@@ -530,10 +536,12 @@ void apply(const T* x, T* y, Size n) {
 }
 template <class F, class T>
 void apply_back(const T* x, const T* g, T* dx, Size n) {
-  each<T>(n, [&](Size i, auto part) { put(dx + i, take(g + i, part) * F::template slope<T>(take(x + i, part)), part); });
+  each<T>(n, [&](Size i, auto part) {
+    put(dx + i, take(g + i, part) * F::template slope<T>(take(x + i, part)), part);
+  });
 }
 
-// ---- Transposes ------------------------------------------------------------------------------------------------------
+// ---- Transposes ---------------------------------------------------------------------------------------------------
 
 template <class T>
 void transposed(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy) {

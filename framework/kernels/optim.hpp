@@ -21,11 +21,11 @@ struct AdamStep {
   double correction = 1.0;     // sqrt(1 - beta2^t)
 };
 
-// g: the gradient; p: the parameter. None may overlap.
+// g: the gradient; p: the parameter; buffer: null without momentum; largest: null but for amsgrad. None may overlap.
 template <class T>
 struct Optim {
-  void (*sgd)(const SgdStep& s, std::int64_t n, const T* g, T* buffer, T* p);   // buffer null without momentum
-  void (*adam)(const AdamStep& s, std::int64_t n, const T* g, T* m, T* v, T* largest, T* p);   // largest: amsgrad, or null
+  void (*sgd)(const SgdStep& s, std::int64_t n, const T* g, T* buffer, T* p);
+  void (*adam)(const AdamStep& s, std::int64_t n, const T* g, T* m, T* v, T* largest, T* p);
 };
 
 template <class T> const Optim<T>& optim() noexcept;   // T: float, double

@@ -80,7 +80,8 @@ void sum_columns(const T* x, Size batch, Size rows, Size cols, T* y) {
       const Size width = std::min(tile, cols - col);
       double* sums = part.data() + stack * cols + col;
       std::fill_n(sums, width, 0.0);
-      kernels::rows<T>().add_columns(x + (b * rows + row) * cols + col, std::min(height, rows - row), width, cols, sums);
+      kernels::rows<T>().add_columns(x + (b * rows + row) * cols + col, std::min(height, rows - row), width, cols,
+                                     sums);
     }
   });
   for (Size b = 0; b < batch; ++b) {
@@ -114,8 +115,8 @@ void transpose(const void* x, Size batch, Size rows, Size cols, Size element_siz
   parallel_for(batch * stripes, grain / (stripe * std::max<Size>(cols, 1)) + 1, [&](Size begin, Size end) {
     for (Size i = begin; i < end; ++i) {
       const Size matrix = i / stripes * rows * cols, row = i % stripes * stripe;
-      kernel(static_cast<const char*>(x) + (matrix + row * cols) * element_size, std::min(stripe, rows - row), cols, cols,
-             static_cast<char*>(y) + (matrix + row) * element_size, rows);
+      kernel(static_cast<const char*>(x) + (matrix + row * cols) * element_size, std::min(stripe, rows - row), cols,
+             cols, static_cast<char*>(y) + (matrix + row) * element_size, rows);
     }
   });
 }

@@ -11,17 +11,18 @@ namespace surgeon::kernels {
 
 using Size = std::int64_t;
 
-// ---- Whole tensors: these start threads when the work is worth it. T: float, double ---------------------------------
-// Sums are accumulated in float64, many lanes at a time: 10^7 float32 ones sum exactly. A sum of nothing is 0.
-template <class T> void sum_rows(const T* x, Size rows, Size cols, T* y);                  // y[rows]
-template <class T> void sum_columns(const T* x, Size batch, Size rows, Size cols, T* y);   // x[batch, rows, cols], y[batch, cols]
+// ---- Whole tensors: these start threads when the work is worth it. T: float, double -------------------------------
+// Sums are accumulated in float64, many lanes at a time, of float32 numbers added up in fours: 10^7 ones sum exactly.
+// A sum of nothing is 0. sum_rows: y[rows]; sum_columns: x[batch, rows, cols], y[batch, cols].
+template <class T> void sum_rows(const T* x, Size rows, Size cols, T* y);
+template <class T> void sum_columns(const T* x, Size batch, Size rows, Size cols, T* y);
 // A nan in the row comes through; cols >= 1.
 template <class T> void max_rows(const T* x, Size rows, Size cols, T* y);
 template <class T> void min_rows(const T* x, Size rows, Size cols, T* y);
 // y[batch, cols, rows] = x[batch, rows, cols] transposed; element_size 1, 4 or 8 bytes.
 void transpose(const void* x, Size batch, Size rows, Size cols, Size element_size, void* y);
 
-// ---- One run of rows, on this thread: what the functions above and ops_fused.cpp hand out to threads ----------------
+// ---- One run of rows, on this thread: what the functions above and ops_fused.cpp hand out to threads --------------
 template <class T>
 struct Rows {
   double (*total)(const T* x, Size n);
