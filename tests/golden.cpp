@@ -105,7 +105,8 @@ std::string golden_difference(const Tensor& actual, const Json& expected, double
   double total = 0, magnitude = 0;
   for (double value : found) total += value, magnitude += std::abs(value);
   const double wanted_total = number(expected["sum"]);
-  return agrees(total, wanted_total, tolerance * (magnitude + scale * std::sqrt(double(found.size())))) ? "" : sentence("the sum", total, wanted_total, shape);
+  const double slack = tolerance * (magnitude + scale * std::sqrt(double(found.size())));
+  return agrees(total, wanted_total, slack) ? "" : sentence("the sum", total, wanted_total, shape);
 }
 
 }  // namespace surgeon::tests

@@ -1,5 +1,5 @@
-// Golden files: reference cases that tests/make_golden.py made with PyTorch, in the JSON format its docstring describes.
-// Here they are read and held against tensors; what to call for each op is test_golden.cpp's business.
+// Golden files: reference cases that tests/make_golden.py made with PyTorch, in the JSON format that its docstring
+// describes. Here they are read and held against tensors; golden_calls.hpp knows what to call for each op.
 #pragma once
 
 #include <string>

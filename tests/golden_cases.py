@@ -122,9 +122,10 @@ def elementwise(case):
     case("clamp", V(nan, inf, -inf), low=-0.5, high=0.75, grad=False)
     case("clamp", N(), low=-inf, high=0.0)
     for condition, a, b in [((2, 3), (2, 3), (2, 3)), ((3,), (2, 3), ()), ((2, 1), (3,), (2, 3)), ((), (2,), (2,)),
-                            ((2, 1, 1), (3, 1), (2,)), ((0, 2), (2,), (1, 2)), ((31, 17), (17,), (31, 1)), ((2, 3), (), ())]:
+                            ((2, 1, 1), (3, 1), (2,)), ((0, 2), (2,), (1, 2)), ((31, 17), (17,), (31, 1)),
+                            ((2, 3), (), ())]:
         case("where", B(*condition), N(*a), N(*b), hvp=True)
-    case("where", M(True, False, True, False), V(1, nan, 2, inf), V(nan, 3, inf, 4))            # nan not chosen: gradient 0
+    case("where", M(True, False, True, False), V(1, nan, 2, inf), V(nan, 3, inf, 4))   # nan not chosen: gradient 0
     case("where", M(True, False), L(1, 2), L(3, 4))
     for mask in [(2, 3), (3,), (2, 1), (), (1, 3)]:
         case("masked_fill", N(2, 3), B(*mask), value=-2.5, hvp=True)
@@ -154,8 +155,8 @@ def reductions(case):
             case(op, N(2, 1, 3), axes=[1], hvp=op in smooth)
         case(op, N(0, 3), axes=[1])
         case(op, N(2, 0, 3), axes=[-1], keepdims=True)
-        for shape, axes in [((3, 1000), [1]), ((1000, 3), [0]), ((5, 40, 7), [1]), ((5, 40, 7), [0, 2]), ((6, 7, 8, 9), [1, 3]),
-                            ((67, 33), []), ((4, 257), [-1])]:
+        for shape, axes in [((3, 1000), [1]), ((1000, 3), [0]), ((5, 40, 7), [1]), ((5, 40, 7), [0, 2]),
+                            ((6, 7, 8, 9), [1, 3]), ((67, 33), []), ((4, 257), [-1])]:
             case(op, N(*shape), axes=axes)
         case(op, V([[1e30, -1e29, 1], [1e4, 1e4 - 1, -1e4]]), axes=[1], grad=op != "var", exact=op in ("mean", "sum"))
         if op not in ("max", "min", "logsumexp"):
@@ -168,7 +169,7 @@ def reductions(case):
     case("sum", L([1, 2], [3, 4]), axes=[0])
     case("sum", M([True, False], [True, True]))
     for op in ["max", "min"]:
-        case(op, V([1.0, 3, 3, -2, -2], [0, 0, 0, 0, 0]), axes=[1])                             # ties share the gradient
+        case(op, V([1.0, 3, 3, -2, -2], [0, 0, 0, 0, 0]), axes=[1])   # ties share the gradient
         case(op, V([1.0, 3], [3, 1]))
         case(op, V([[5.0, 5], [1, 5]], [[5, 1], [1, 1]]), axes=[0, 2], keepdims=True)
         case(op, V([nan, 1.0], [1.0, nan], [inf, 1.0], [-inf, inf]), axes=[1], grad=False)
@@ -205,7 +206,8 @@ def reductions(case):
         case(op, N(3, 1), hvp=True)
         case(op, N(0, 3))
         case(op, N(2, 0, 3), axis=0)
-        for shape, axis in [((3, 1000), 1), ((1000, 3), 0), ((5, 40, 7), 1), ((64, 17), -1), ((2, 3, 5, 33), -1), ((9, 64), 0)]:
+        for shape, axis in [((3, 1000), 1), ((1000, 3), 0), ((5, 40, 7), 1), ((64, 17), -1), ((2, 3, 5, 33), -1),
+                            ((9, 64), 0)]:
             case(op, N(*shape), axis=axis, hvp=True)
         case(op, V([1e4, 1e4 - 1, 0], [-1e4, -1e4, -1e4 - 2], [1e30, 0, -1e30], [1e30, 1e30, 3], [0, 200, -200]))
         case(op, V([-inf, 1, 2.0], [-inf, -inf, -inf], [-inf, 0, -inf]))
@@ -220,43 +222,47 @@ def shapes(case):
     for shape, a, b in [((2, 3), 0, 1), ((2, 3, 4), 0, 2), ((2, 3, 4), -1, -2), ((2, 3, 4), 1, 1), ((0, 3), 0, 1),
                         ((37, 53), 0, 1), ((3, 20, 9), 1, 2), ((3, 20, 9), 0, 1), ((2, 3, 2, 2), 1, 2)]:
         case("transpose", N(*shape), a=a, b=b, hvp=True)
-    for shape, order in [((2, 3), [1, 0]), ((2, 3, 4), [2, 0, 1]), ((2, 3, 4), [-1, 0, -2]), ((2, 1, 3), [1, 2, 0]), ((), []),
-                         ((5, 6, 7, 3), [0, 2, 1, 3]), ((5, 6, 7, 3), [3, 1, 0, 2]), ((2, 0, 3), [1, 2, 0]), ((4,), [0])]:
+    for shape, order in [((2, 3), [1, 0]), ((2, 3, 4), [2, 0, 1]), ((2, 3, 4), [-1, 0, -2]), ((2, 1, 3), [1, 2, 0]),
+                         ((), []), ((5, 6, 7, 3), [0, 2, 1, 3]), ((5, 6, 7, 3), [3, 1, 0, 2]), ((2, 0, 3), [1, 2, 0]),
+                         ((4,), [0])]:
         case("permute", N(*shape), order=order, hvp=True)
-    for shape, axis, start, stop, step in [((5,), 0, 1, 4, 1), ((5,), 0, -3, None, 1), ((5,), 0, 0, -1, 2), ((5,), 0, 4, 1, 1),
-                                           ((5,), 0, -99, 99, 1), ((5,), 0, 4, 0, -1), ((5,), 0, -1, None, -1),
-                                           ((7,), 0, 5, None, -2), ((2, 3, 4), 1, 1, 2, 1), ((2, 3, 4), -1, 1, None, 2),
-                                           ((2, 3, 4), 0, -1, None, -1), ((2, 3, 4), 1, 2, 2, 1), ((37, 53), 1, 3, 50, 4),
-                                           ((37, 53), 0, 30, 2, -3), ((0, 3), 0, 0, None, 1), ((0, 3), 1, 1, None, 1)]:
+    for shape, axis, start, stop, step in [((5,), 0, 1, 4, 1), ((5,), 0, -3, None, 1), ((5,), 0, 0, -1, 2),
+                                           ((5,), 0, 4, 1, 1), ((5,), 0, -99, 99, 1), ((5,), 0, 4, 0, -1),
+                                           ((5,), 0, -1, None, -1), ((7,), 0, 5, None, -2), ((2, 3, 4), 1, 1, 2, 1),
+                                           ((2, 3, 4), -1, 1, None, 2), ((2, 3, 4), 0, -1, None, -1),
+                                           ((2, 3, 4), 1, 2, 2, 1), ((37, 53), 1, 3, 50, 4), ((37, 53), 0, 30, 2, -3),
+                                           ((0, 3), 0, 0, None, 1), ((0, 3), 1, 1, None, 1)]:
         stop_given = {} if stop is None else {"stop": stop}
         case("slice", N(*shape), axis=axis, start=start, **stop_given, step=step, hvp=True)
-    for sizes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 3)], -2), ([(0, 3), (2, 3)], 0),
-                        ([(4,)], 0), ([(2, 1, 2), (2, 3, 2)], -2), ([(19, 31), (19, 5)], 1), ([(2, 0), (2, 0)], 1)]:
+    for sizes, axis in [([(2, 3), (1, 3)], 0), ([(2, 3), (2, 1), (2, 2)], 1), ([(2, 3), (2, 3)], -2),
+                        ([(0, 3), (2, 3)], 0), ([(4,)], 0), ([(2, 1, 2), (2, 3, 2)], -2), ([(19, 31), (19, 5)], 1),
+                        ([(2, 0), (2, 0)], 1)]:
         case("concat", *[N(*s) for s in sizes], axis=axis, hvp=True)
-    for sizes, axis in [([(2, 3), (2, 3)], 0), ([(2, 3), (2, 3)], 1), ([(2, 3), (2, 3), (2, 3)], -1), ([(), ()], 0), ([(3,)], 1),
-                        ([(0,), (0,)], 0)]:
+    for sizes, axis in [([(2, 3), (2, 3)], 0), ([(2, 3), (2, 3)], 1), ([(2, 3), (2, 3), (2, 3)], -1), ([(), ()], 0),
+                        ([(3,)], 1), ([(0,), (0,)], 0)]:
         case("stack", *[N(*s) for s in sizes], axis=axis, hvp=True)
-    for shape, to in [((), [2, 3]), ((3,), [2, 3]), ((2, 1), [2, 3]), ((1, 1), [2, 3]), ((2, 1, 3), [2, 2, 2, 3]), ((1,), [0]),
-                      ((1, 3), [0, 3]), ((2, 3), [2, 3]), ((31, 1), [31, 37])]:
+    for shape, to in [((), [2, 3]), ((3,), [2, 3]), ((2, 1), [2, 3]), ((1, 1), [2, 3]), ((2, 1, 3), [2, 2, 2, 3]),
+                      ((1,), [0]), ((1, 3), [0, 3]), ((2, 3), [2, 3]), ((31, 1), [31, 37])]:
         case("broadcast_to", N(*shape), shape=to, hvp=True)
     for op in ["tril", "triu"]:
-        for shape, diagonal in [((3, 3), 0), ((3, 3), 1), ((3, 3), -1), ((2, 4), 1), ((4, 2), -2), ((2, 3, 3), 0), ((2, 2), 9),
-                                ((2, 2), -9), ((0, 3), 0), ((37, 53), 5)]:
+        for shape, diagonal in [((3, 3), 0), ((3, 3), 1), ((3, 3), -1), ((2, 4), 1), ((4, 2), -2), ((2, 3, 3), 0),
+                                ((2, 2), 9), ((2, 2), -9), ((0, 3), 0), ((37, 53), 5)]:
             case(op, N(*shape), diagonal=diagonal, hvp=True)
         case(op, V([nan, nan], [nan, nan]), grad=False)
 
 
 def indices(case):
-    for shape, axis, index in [((2, 3), 1, L([0, 2], [1, 1])), ((2, 3), 0, L([0, 1, 1], [1, 1, 0])), ((2, 3), -1, L([[2], [0]])),
-                               ((4,), 0, L(3, 3, 0, 1, 3)), ((3, 3), 0, L([[2, 0]])), ((2, 3, 2), 1, I(3, 2, 4, 2)),
-                               ((2, 3), 1, I(3, 2, 0)), ((23, 29), 1, I(29, 23, 7)), ((23, 29), 0, I(23, 50, 29)),
-                               ((2, 3), 1, L([[1, 0]]))]:
+    for shape, axis, index in [((2, 3), 1, L([0, 2], [1, 1])), ((2, 3), 0, L([0, 1, 1], [1, 1, 0])),
+                               ((2, 3), -1, L([[2], [0]])), ((4,), 0, L(3, 3, 0, 1, 3)), ((3, 3), 0, L([[2, 0]])),
+                               ((2, 3, 2), 1, I(3, 2, 4, 2)), ((2, 3), 1, I(3, 2, 0)), ((23, 29), 1, I(29, 23, 7)),
+                               ((23, 29), 0, I(23, 50, 29)), ((2, 3), 1, L([[1, 0]]))]:
         case("gather", N(*shape), index, axis=axis, hvp=True)
-    for size, axis, index, shape in [((2, 2), 1, L([0, 2], [1, 1]), [2, 3]), ((3,), 0, L(1, 1, 1), [3]), ((2, 3), 0, L([0, 1, 1], [1, 1, 1]), [4, 3]),
-                                     ((2, 0), 1, I(3, 2, 0), [2, 3]), ((23, 29), 1, I(7, 23, 29), [23, 7]), ((2, 2), -1, L([0, 0], [3, 0]), [2, 4])]:
+    for size, axis, index, shape in [((2, 2), 1, L([0, 2], [1, 1]), [2, 3]), ((3,), 0, L(1, 1, 1), [3]),
+                                     ((2, 3), 0, L([0, 1, 1], [1, 1, 1]), [4, 3]), ((2, 0), 1, I(3, 2, 0), [2, 3]),
+                                     ((23, 29), 1, I(7, 23, 29), [23, 7]), ((2, 2), -1, L([0, 0], [3, 0]), [2, 4])]:
         case("scatter_add", N(*size), index, shape=shape, axis=axis, hvp=True)
-    for V_d, index in [((5, 3), L(0, 4, 2)), ((5, 3), L([1, 1], [1, 0])), ((5, 3), L(3)), ((5, 1), L(0, 0, 0, 4)), ((4, 3), I(4, 0)),
-                       ((3, 0), L(1, 2)), ((50, 37), I(50, 6, 30)), ((2, 3), L([[[1]]]))]:
+    for V_d, index in [((5, 3), L(0, 4, 2)), ((5, 3), L([1, 1], [1, 0])), ((5, 3), L(3)), ((5, 1), L(0, 0, 0, 4)),
+                       ((4, 3), I(4, 0)), ((3, 0), L(1, 2)), ((50, 37), I(50, 6, 30)), ((2, 3), L([[[1]]]))]:
         case("embedding", N(*V_d), index, hvp=True)
     case("one_hot", L(0, 2, 1), classes=3)
     case("one_hot", L([0, 4], [1, 1]), classes=5)
@@ -264,7 +270,8 @@ def indices(case):
     case("one_hot", I(4, 0), classes=4)
     for options in [{}, {"reduction": "sum"}, {"reduction": "none"}, {"label_smoothing": 0.1}, {"label_smoothing": 1.0},
                     {"ignore_index": 2}, {"ignore_index": 2, "reduction": "sum", "label_smoothing": 0.3},
-                    {"ignore_index": 2, "reduction": "none", "label_smoothing": 0.3}, {"ignore_index": 2, "label_smoothing": 0.3}]:
+                    {"ignore_index": 2, "reduction": "none", "label_smoothing": 0.3},
+                    {"ignore_index": 2, "label_smoothing": 0.3}]:
         case("cross_entropy", N(4, 3), L(2, 0, 1, 2), hvp=True, **options)
         case("cross_entropy", N(2, 2, 3), L([2, 0], [1, 2]), **options)
         case("cross_entropy", N(40, 65), I(65, 40), hvp=True, **options)
@@ -289,10 +296,11 @@ def indices(case):
 
 def products(case):
     for a, b in [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 3), (3, 4)), ((1, 3), (3, 1)), ((1, 1), (1, 1)),
-                 ((2, 2, 3), (3, 2)), ((2, 3), (2, 3, 2)), ((2, 2, 3), (2, 3, 2)), ((2, 1, 2, 3), (3, 3, 1)), ((1, 2, 3), (4, 3, 2)),
-                 ((2, 2, 3), (3,)), ((3,), (2, 3, 2)), ((2, 1, 1, 3), (1, 2, 3, 2)), ((3, 0), (0, 4)), ((0, 3), (3, 2)), ((2, 3), (3, 0)),
-                 ((0,), (0,)), ((2, 0), (0,)), ((0, 2, 3), (3, 2)), ((2, 2, 0), (0, 3)), ((1, 2, 3), (0, 3, 2)),
-                 ((33, 65), (65, 17)), ((3, 33, 18), (3, 18, 20)), ((3, 33, 18), (18, 20)), ((64, 64), (64, 64)), ((1, 130), (130, 70)),
+                 ((2, 2, 3), (3, 2)), ((2, 3), (2, 3, 2)), ((2, 2, 3), (2, 3, 2)), ((2, 1, 2, 3), (3, 3, 1)),
+                 ((1, 2, 3), (4, 3, 2)), ((2, 2, 3), (3,)), ((3,), (2, 3, 2)), ((2, 1, 1, 3), (1, 2, 3, 2)),
+                 ((3, 0), (0, 4)), ((0, 3), (3, 2)), ((2, 3), (3, 0)), ((0,), (0,)), ((2, 0), (0,)),
+                 ((0, 2, 3), (3, 2)), ((2, 2, 0), (0, 3)), ((1, 2, 3), (0, 3, 2)), ((33, 65), (65, 17)),
+                 ((3, 33, 18), (3, 18, 20)), ((3, 33, 18), (18, 20)), ((64, 64), (64, 64)), ((1, 130), (130, 70)),
                  ((70, 130), (130, 1)), ((4, 1, 9, 8), (5, 8, 7)), ((130,), (130, 70)), ((70, 130), (130,))]:
         case("matmul", N(*a), N(*b), hvp=True)
     for ta, tb in [(True, False), (False, True), (True, True)]:
@@ -307,7 +315,8 @@ def products(case):
         case("matmul", N(*((1, 7) if ta else (7, 1))), N(*((5, 1) if tb else (1, 5))), **flip)
     case("matmul", V([1e30, 1.0], [0, 2]), V([1.0, 0], [-1, 1e4]))
     case("matmul", V([nan, 1.0], [0, 2]), V([1.0, 0], [-1, 1e4]), grad=False)
-    for x, out in [((2, 3), 4), ((3,), 2), ((2, 2, 3), 1), ((2, 1, 2, 3), 2), ((0, 3), 2), ((2, 1), 3), ((2, 0), 3), ((40, 33), 70), ((3, 7, 64), 48)]:
+    for x, out in [((2, 3), 4), ((3,), 2), ((2, 2, 3), 1), ((2, 1, 2, 3), 2), ((0, 3), 2), ((2, 1), 3), ((2, 0), 3),
+                   ((40, 33), 70), ((3, 7, 64), 48)]:
         case("linear", N(*x), N(out, x[-1]), N(out), hvp=True)
         case("linear", N(*x), N(out, x[-1]), hvp=True)
     for x in [(2, 4), (4,), (2, 2, 3), (2, 3, 2, 5), (0, 3), (40, 33), (5, 7, 64), (2, 300)]:
@@ -349,9 +358,10 @@ def attentions(case):
         case(op, *qkv((2,), 3, 4, 2, 3), B(1, 3, 4), hvp=hvp)
         case(op, *qkv((2,), 3, 4, 2, 3), B(2, 1, 4), hvp=hvp)
         case(op, *qkv((2,), 3, 4, 2, 3), B(4), hvp=hvp)
-    for batch, Tq, Tk, d_k, d_v in [((1,), 1, 1, 1, 1), ((2,), 1, 5, 3, 2), ((2,), 5, 1, 3, 2), ((3,), 2, 2, 1, 4), ((2, 2), 3, 3, 2, 2),
-                                    ((1, 3), 2, 4, 3, 1), ((0,), 2, 2, 3, 3), ((2,), 0, 3, 2, 2), ((2,), 5, 5, 8, 8),
-                                    ((2,), 33, 29, 17, 9), ((1, 2), 40, 40, 16, 16), ((1,), 70, 130, 64, 32), ((4,), 10, 10, 64, 64)]:
+    for batch, Tq, Tk, d_k, d_v in [((1,), 1, 1, 1, 1), ((2,), 1, 5, 3, 2), ((2,), 5, 1, 3, 2), ((3,), 2, 2, 1, 4),
+                                    ((2, 2), 3, 3, 2, 2), ((1, 3), 2, 4, 3, 1), ((0,), 2, 2, 3, 3), ((2,), 0, 3, 2, 2),
+                                    ((2,), 5, 5, 8, 8), ((2,), 33, 29, 17, 9), ((1, 2), 40, 40, 16, 16),
+                                    ((1,), 70, 130, 64, 32), ((4,), 10, 10, 64, 64)]:
         case("attention", *qkv(batch, Tq, Tk, d_k, d_v), hvp=Tq < 50)
         case("attention", *qkv(batch, Tq, Tk, d_k, d_v), scale=False)
         if Tq > 1 and Tk > 1:
@@ -371,26 +381,32 @@ def attentions(case):
     # nan and inf where no query may look, and where some may
     K = V([[[1, 2.0], [nan, nan], [3, -1], [inf, 0]]])
     values = V([[[1, 2.0], [nan, -inf], [3, -1], [nan, 0]]])
-    for mask in [M([True, False, True, False], [False, False, True, False]), M([True, False, False, False], [False] * 4)]:
+    for mask in [M([True, False, True, False], [False, False, True, False]),
+                 M([True, False, False, False], [False] * 4)]:
         case("attention", V([[[0.5, -1.0], [2, 1]]]), K, values, mask)
         case("attention", V([[[0.5, -1.0], [2, 1]]]), K, values, mask, scale=False)
         case("attention_weights", V([[[0.5, -1.0], [2, 1]]]), K, values, mask)
-    case("attention", V([[[0.5, -1.0], [2, 1]]]), K, values, M([True, False, True, False], [True, True, True, False]), grad=False)
+    case("attention", V([[[0.5, -1.0], [2, 1]]]), K, values, M([True, False, True, False], [True, True, True, False]),
+         grad=False)
     case("attention", V([[[0.5, -1.0], [nan, 1]]]), V([[[1, 2.0], [3, 4]]]), V([[[1, 2.0], [3, 4]]]), grad=False)
-    case("attention", V([[[0.5, -1.0], [nan, 1]]]), V([[[1, 2.0], [3, 4]]]), V([[[1, 2.0], [3, 4]]]), M([True, True], [False, False]))
+    case("attention", V([[[0.5, -1.0], [nan, 1]]]), V([[[1, 2.0], [3, 4]]]), V([[[1, 2.0], [3, 4]]]),
+         M([True, True], [False, False]))
 
 
 def heads(case):
     def parameters(d):
         return [S(d, d), S(d)] * 4
 
-    for batch, T, d, h in [(1, 1, 2, 1), (1, 3, 4, 2), (2, 3, 4, 4), (2, 4, 6, 3), (2, 4, 6, 1), (0, 3, 4, 2), (2, 10, 64, 8), (3, 17, 24, 2)]:
+    for batch, T, d, h in [(1, 1, 2, 1), (1, 3, 4, 2), (2, 3, 4, 4), (2, 4, 6, 3), (2, 4, 6, 1), (0, 3, 4, 2),
+                           (2, 10, 64, 8), (3, 17, 24, 2)]:
         case("multi_head_attention", N(batch, T, d), *parameters(d), heads=h, hvp=d < 64)
-        case("multi_head_attention", N(batch, T, d), *parameters(d), torch.tril(torch.ones(T, T)).bool(), heads=h, hvp=d < 64)
+        case("multi_head_attention", N(batch, T, d), *parameters(d), torch.tril(torch.ones(T, T)).bool(), heads=h,
+             hvp=d < 64)
         case("multi_head_attention", N(batch, T, d), *parameters(d), heads=h, scale=False)
         if batch > 1:
             case("multi_head_attention", N(batch, T, d), *parameters(d), B(batch, T, T), heads=h)
-    case("multi_head_attention", N(2, 3, 4), *parameters(4), M([True, False, True], [False] * 3, [True] * 3), heads=2, hvp=True)
+    case("multi_head_attention", N(2, 3, 4), *parameters(4), M([True, False, True], [False] * 3, [True] * 3), heads=2,
+         hvp=True)
     case("multi_head_attention", N(2, 3, 4), *parameters(4), heads=2, scale=0.37, hvp=True)
     case("multi_head_attention", N(2, 3, 4), *parameters(4), B(2, 3, 3), heads=1, hvp=True)
 
@@ -413,7 +429,8 @@ def rules(case):
         case(op, *qkv((2,), 3, 4, 2, 3), weighting=weighting, hvp=True)
         case(op, *qkv((2,), 4, 3, 3, 2), DEAD_ROW, names=["mask"], weighting=weighting, hvp=True)
         case(op, *qkv((2,), 33, 20, 16, 8), weighting=weighting, causal=True, scale=False)
-        case(op, *qkv((2,), 5, 5, 3, 2), weighting=weighting, causal=True, window=2, soft_cap=2.0, qk_norm="rms", hvp=True)
+        case(op, *qkv((2,), 5, 5, 3, 2), weighting=weighting, causal=True, window=2, soft_cap=2.0, qk_norm="rms",
+             hvp=True)
     case(op, *qkv((2,), 3, 4, 2, 3), weighting="sigmoid", sigmoid_bias=0.7, hvp=True)
     for Tq, Tk in [(4, 4), (2, 5), (5, 2), (40, 40), (70, 70)]:
         case(op, *qkv((2,), Tq, Tk, 3, 2), causal=True, hvp=Tq < 40)
@@ -441,7 +458,8 @@ def feed_forward_of(d, hidden, activation, bias=True):
 
 def block_of(d, heads, hidden, norm="layer", activation="gelu", kv_heads=0, bias=True, learned_scale=False):
     p = norm_of("norm1", d, norm)
-    for w, rows in [("W_q", d), ("W_k", d * (kv_heads or heads) // heads), ("W_v", d * (kv_heads or heads) // heads), ("W_o", d)]:
+    shared = d * (kv_heads or heads) // heads
+    for w, rows in [("W_q", d), ("W_k", shared), ("W_v", shared), ("W_o", d)]:
         p |= linear_of("attention." + w, rows, d, bias)
     p |= {"attention.scale": P(heads)} if learned_scale else {}
     p |= norm_of("norm2", d, norm)
@@ -456,10 +474,13 @@ def layers(case):
         model("feed_forward", N(2, 3, 4), parameters=feed_forward_of(4, 6, activation), activation=activation)
     for place in ["pre", "post"]:
         for causal in [False, True]:
-            model("transformer_block", N(2, 5, 8), parameters=block_of(8, 2, 12), norm_place=place, heads=2, causal=causal)
-    model("transformer_block", N(2, 5, 8), parameters=block_of(8, 4, 12, "rms", "swiglu", 2, False), heads=4, kv_heads=2,
+            model("transformer_block", N(2, 5, 8), parameters=block_of(8, 2, 12), norm_place=place, heads=2,
+                  causal=causal)
+    model("transformer_block", N(2, 5, 8), parameters=block_of(8, 4, 12, "rms", "swiglu", 2, False), heads=4,
+          kv_heads=2,
           activation="swiglu", causal=True, rotary_base=10000.0)
-    model("transformer_block", N(2, 5, 8), parameters=block_of(8, 4, 12, "rms", "relu", 1, True, True), heads=4, kv_heads=1,
+    model("transformer_block", N(2, 5, 8), parameters=block_of(8, 4, 12, "rms", "relu", 1, True, True), heads=4,
+          kv_heads=1,
           activation="relu", norm_place="post", soft_cap=3.0)
 
     def gpt(positions, tied=True, norm="layer", place="pre", activation="gelu", **options):

@@ -166,7 +166,8 @@ def self_attention(p, x, heads, kv_heads=0, rotary_base=0.0, **rules):
                [("W_q", heads), ("W_k", kv_heads or heads), ("W_v", kv_heads or heads)])
     if rotary_base:
         Q, K = rotary(Q, rotary_base), rotary(K, rotary_base)
-    extra = {name: t for name, t in [("bias", rules.pop("bias", None)), ("scale", p.get("attention.scale"))] if t is not None}
+    extra = {"bias": rules.pop("bias", None), "scale": p.get("attention.scale")}
+    extra = {name: t for name, t in extra.items() if t is not None}
     mixed = attention_rules(Q, K, V, *extra.values(), names=list(extra), **rules)[0]
     return part(p, "attention.W_o", mixed.transpose(1, 2).flatten(2))
 
@@ -267,7 +268,8 @@ OPS = {
     "layer_norm": lambda x, gamma, beta, eps=1e-5: F.layer_norm(x, x.shape[-1:], gamma, beta, eps),
     "layer_norm_two_pass": two_pass_layer_norm,
     "rms_norm": lambda x, gamma, eps=1e-6: x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * gamma,
-    "cross_entropy": cross_entropy, "mse_loss": lambda x, target, reduction="mean": F.mse_loss(x, target, reduction=reduction),
+    "cross_entropy": cross_entropy,
+    "mse_loss": lambda x, target, reduction="mean": F.mse_loss(x, target, reduction=reduction),
 
     "attention": attention,
     "attention_weights": lambda *inputs, **options: attention(*inputs, **options)[1],
@@ -303,7 +305,7 @@ def check_against_torch_layers():
         for i, w in enumerate(["W_q", "W_k", "W_v"]):
             p[f"attention.{w}.weight"] = layer.self_attn.in_proj_weight.chunk(3)[i]
             p[f"attention.{w}.bias"] = layer.self_attn.in_proj_bias.chunk(3)[i]
-        p["attention.W_o.weight"], p["attention.W_o.bias"] = p["self_attn.out_proj.weight"], p["self_attn.out_proj.bias"]
+        p |= {"attention.W_o." + name: p["self_attn.out_proj." + name] for name in ["weight", "bias"]}
         p |= {"feed_forward." + name: p[name] for name in list(p) if name.startswith("linear")}
         ours = block(p, x, norm_place=place, heads=3, causal=True)
         assert torch.allclose(ours, layer(x, src_mask=~mask), rtol=0, atol=1e-12)

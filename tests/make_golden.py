@@ -42,9 +42,9 @@ def number(value, digits):
     return int(value) if value == int(value) and abs(value) < 1e6 else float(f"%.{digits}g" % value)
 
 
-def written(t, seed=None, drawn="any", sample=False):
+def written(t, seed=0, drawn="", sample=False):
     kind = {torch.int64: {"dtype": "int64"}, torch.bool: {"dtype": "boolean"}}.get(t.dtype, {})
-    if t.numel() > LONG and seed is not None:
+    if t.numel() > LONG and drawn in ("any", "positive", "small"):
         return {"shape": list(t.shape), "seed": seed} | ({} if drawn == "any" else {"kind": drawn})
     digits = 8 if t.dtype == torch.float32 else 13
     flat = t.detach().double().flatten().tolist() if t.is_floating_point() else t.flatten().int().tolist()
@@ -114,7 +114,7 @@ class Book:
         floating = [t for t in made if differentiable(t)]
         plain = {key: str(v) if isinstance(v, float) and math.isinf(v) else v for key, v in options.items()}
         case = {"name": name, "op": op, "options": plain,
-                "inputs": [written(t, seed + i if kinds[i] in ("any", "positive", "small") else None, kinds[i]) for i, t in enumerate(made)],
+                "inputs": [written(t, seed + i, kinds[i]) for i, t in enumerate(made)],
                 "cotangent": seed + 50}
         vectors = [seed + 60 + i for i in range(len(floating))] if hvp else []
         if vectors:
@@ -130,7 +130,8 @@ class Book:
             if dtype == torch.float32 and same_but_for_rounding(found, results[torch.float64]):
                 continue
             results[dtype] = found
-            case[str(dtype)[6:] if dtype else "any"] = {k: [written(t, sample=True) for t in ts] for k, ts in found.items()}
+            key = str(dtype)[6:] if dtype else "any"   # torch.float64 -> float64
+            case[key] = {k: [written(t, sample=True) for t in ts] for k, ts in found.items()}
         self.cases.append(case)
 
     def write(self, folder):

@@ -82,8 +82,10 @@ template <class Stored, class T> std::vector<T> unpacked(std::string_view raw) {
 }
 
 std::string type_name(std::uint64_t type) {
-  static const char* const names[] = {"undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64", "string",
-                                      "bool", "float16", "float64", "uint32", "uint64", "complex64", "complex128", "bfloat16"};
+  static const char* const names[] = {"undefined", "float32", "uint8", "int8", "uint16", "int16", "int32", "int64",
+                                      "string",
+                                      "bool", "float16", "float64", "uint32", "uint64", "complex64", "complex128",
+                                      "bfloat16"};
   return type < std::size(names) ? names[type] : "number " + std::to_string(type);
 }
 
@@ -179,7 +181,9 @@ std::string file_bytes(const std::string& path) {
 std::int64_t Node::integer(const std::string& name, std::int64_t otherwise) const {
   return has(name) ? attributes.at(name).i : otherwise;
 }
-double Node::real(const std::string& name, double otherwise) const { return has(name) ? attributes.at(name).f : otherwise; }
+double Node::real(const std::string& name, double otherwise) const {
+  return has(name) ? attributes.at(name).f : otherwise;
+}
 std::string Node::text(const std::string& name, const std::string& otherwise) const {
   return has(name) ? attributes.at(name).s : otherwise;
 }

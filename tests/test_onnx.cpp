@@ -29,8 +29,10 @@ std::vector<Tensor> tensors_of(const fs::path& folder, const std::string& kind) 
 }
 
 std::string difference(const Tensor& actual, const Tensor& expected, double tolerance) {
-  if (actual.shape() != expected.shape()) return "shape " + to_string(actual.shape()) + ", expected " + to_string(expected.shape());
-  if (actual.dtype() != expected.dtype()) return "dtype " + to_string(actual.dtype()) + ", expected " + to_string(expected.dtype());
+  if (actual.shape() != expected.shape())
+    return "shape " + to_string(actual.shape()) + ", expected " + to_string(expected.shape());
+  if (actual.dtype() != expected.dtype())
+    return "dtype " + to_string(actual.dtype()) + ", expected " + to_string(expected.dtype());
   const Tensor a = reshape(actual.to(Dtype::float64), {-1}), b = reshape(expected.to(Dtype::float64), {-1});
   for (std::int64_t i = 0; i < a.size(); ++i) {
     const double x = a.at({i}), y = b.at({i});
@@ -83,7 +85,8 @@ void print(const Tally& tally, std::size_t all) {
     for (const std::string& name : names) std::cout << ' ' << name.substr(5);   // without "test_"
     std::cout << '\n';
   }
-  std::cout << "onnx: " << all << " vectors, " << all - left_out << " run, " << tally.passed << " passed, " << left_out << " left out\n";
+  std::cout << "onnx: " << all << " vectors, " << all - left_out << " run, " << tally.passed << " passed, " << left_out
+            << " left out\n";
 }
 
 }  // namespace
