@@ -11,6 +11,7 @@
 #include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
 #include "experiments/training.hpp"
+#include "framework/machine.hpp"
 #include "framework/serialize.hpp"
 
 namespace surgeon::experiments {
@@ -45,7 +46,7 @@ void add_options(Options& o, Knobs& k) {
 bool travels(const std::string& name) { return name != "--resume" && name != "--stop-after"; }
 
 std::string config_text(Options& o, std::uint64_t seed, Dtype dtype) {
-  std::string text = fmt::format("seed={}\ndtype={}\n", seed, to_string(dtype));
+  std::string text = fmt::format("seed={}\ndtype={}\nthreads={}\n", seed, to_string(dtype), threads());
   for (const Options::Entry& e : o.entries())
     if (travels(e.name)) text += e.name + "=" + e.text() + "\n";
   return text;
@@ -58,8 +59,9 @@ std::map<std::string, std::string> read_config(const fs::path& checkpoint) {
     const std::size_t at = line.find('=');
     if (at != std::string::npos) config[line.substr(0, at)] = line.substr(at + 1);
   }
-  if (!config.contains("seed") || !config.contains("dtype") || !config.contains("task"))
-    throw UsageError(fmt::format("--resume: {} is no checkpoint of surgeon train", checkpoint.string()));
+  for (const char* name : {"seed", "dtype", "threads", "task"})
+    if (!config.contains(name))
+      throw UsageError(fmt::format("--resume: {} is no checkpoint of surgeon train", checkpoint.string()));
   return config;
 }
 
@@ -237,6 +239,7 @@ void run(Lab& lab, const Knobs& k, Options& o) {
     auto config = read_config(checkpoint_of(k.resume));
     seed = std::stoull(config["seed"]);
     dtype = config["dtype"] == "float64" ? Dtype::float64 : Dtype::float32;
+    set_threads(std::stoi(config["threads"]));   // sums are bit-equal only for equally many
   }
   const Task task = make_task(k.task, {.tokens = k.tokens, .symbols = k.symbols, .file = k.file});
   if (!task.note.empty()) lab.warn(task.note);
@@ -244,7 +247,8 @@ void run(Lab& lab, const Knobs& k, Options& o) {
   Trainer trainer(k, task, seed, dtype);
   if (!k.resume.empty()) {
     trainer.load(checkpoint_of(k.resume));
-    lab.say(fmt::format("Going on after step {} of {}, seed {}.", trainer.done(), k.resume, seed));
+    lab.say(fmt::format("Going on after step {} of {}, with seed {} and {} thread{} as before.", trainer.done(),
+                        k.resume, seed, threads(), threads() == 1 ? "" : "s"));
   }
   Run training(lab, k, trainer, config_text(o, seed, dtype));
   training.go();
