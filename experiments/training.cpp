@@ -138,7 +138,7 @@ void set_scale(const std::string& rule, TransformerConfig& config) {
     double factor = 0;
     const auto [end, error] = std::from_chars(rule.data(), rule.data() + rule.size(), factor);
     if (error != std::errc() || end != rule.data() + rule.size() || !std::isfinite(factor))
-      throw UsageError(fmt::format("--scale: \"{}\": it is none, sqrt, inverse, log-n, learned, or a number", rule));
+      throw UsageError(fmt::format("scale \"{}\" is none of none, sqrt, inverse, log-n, learned, and no number", rule));
     config.attention.scale = factor;
   }
 }
@@ -233,7 +233,7 @@ std::string Trainer::first_bad_tensor(const Batch& batch) const {
 
 void Trainer::diverge(const char* what, double value, const std::string& tensor) const {
   throw Diverged(fmt::format("step {}: {} is {} at learning rate {:.3g}; the first bad tensor is {}", done_, what,
-                             value, schedule_(done_), tensor));
+                             std::isnan(value) ? "nan" : number(value), schedule_(done_), tensor));
 }
 
 Trainer::Score Trainer::held_out() const {
@@ -358,8 +358,10 @@ std::string Trainer::sample(std::int64_t length) const {
 
 // ---- Checkpoints ---------------------------------------------------------------------------------------------------
 void Trainer::save(const std::filesystem::path& path, const std::string& config) const {
-  for (const auto& [name, parameter] : parameters_)   // the last good checkpoint stays
-    if (!finite(parameter)) diverge("a weight", std::nan(""), name);
+  NoRecord pause;
+  const Batch next = batch_at(done_, 0);
+  const double loss = loss_of(next, nullptr).item();   // weights that cannot go on would replace some that can
+  if (!std::isfinite(loss)) diverge("loss", loss, first_bad_tensor(next));
   save_checkpoint(path, parameters_, *optimizer_, {.step = done_, .cursor = done_, .config = config});
 }
 

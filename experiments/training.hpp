@@ -61,6 +61,7 @@ class Trainer {
   std::vector<Row> updates() const;   // |w - w before| / |w before| of each parameter, since the last look()
   std::string sample(std::int64_t length) const;   // what the model writes
 
+  // Diverged when the next batch has no finite loss: the last good checkpoint stays.
   void save(const std::filesystem::path& path, const std::string& config) const;
   void load(const std::filesystem::path& path);
 
