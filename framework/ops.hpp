@@ -92,22 +92,23 @@ struct VarOptions {
 };
 Tensor var(const Tensor& x, const VarOptions& options = {});
 Tensor logsumexp(const Tensor& x, const Over& over = {});   // a slice of -inf gives -inf with gradient 0
-// The short forms: sum(x, -1), sum(x, {0, 1}). Braces must hold nothing but ints: {-1, true} does not compile.
-inline Tensor sum(const Tensor& x, int axis) { return sum(x, Over{{axis}}); }
+// The short forms: sum(x, -1), sum(x, {0, 1}). Templates, so that {} means all axes and {-1, true} does not compile.
+template <class I> concept AxisNumber = std::integral<I> && !std::same_as<I, bool>;
+template <AxisNumber I> Tensor sum(const Tensor& x, I axis) { return sum(x, Over{{int(axis)}}); }
 template <std::same_as<int> I> Tensor sum(const Tensor& x, std::initializer_list<I> axes) { return sum(x, Over{axes}); }
-inline Tensor mean(const Tensor& x, int axis) { return mean(x, Over{{axis}}); }
+template <AxisNumber I> Tensor mean(const Tensor& x, I axis) { return mean(x, Over{{int(axis)}}); }
 template <std::same_as<int> I> Tensor mean(const Tensor& x, std::initializer_list<I> axes) {
   return mean(x, Over{axes});
 }
-inline Tensor max(const Tensor& x, int axis) { return max(x, Over{{axis}}); }
+template <AxisNumber I> Tensor max(const Tensor& x, I axis) { return max(x, Over{{int(axis)}}); }
 template <std::same_as<int> I> Tensor max(const Tensor& x, std::initializer_list<I> axes) { return max(x, Over{axes}); }
-inline Tensor min(const Tensor& x, int axis) { return min(x, Over{{axis}}); }
+template <AxisNumber I> Tensor min(const Tensor& x, I axis) { return min(x, Over{{int(axis)}}); }
 template <std::same_as<int> I> Tensor min(const Tensor& x, std::initializer_list<I> axes) { return min(x, Over{axes}); }
-inline Tensor var(const Tensor& x, int axis) { return var(x, VarOptions{{axis}}); }
+template <AxisNumber I> Tensor var(const Tensor& x, I axis) { return var(x, VarOptions{{int(axis)}}); }
 template <std::same_as<int> I> Tensor var(const Tensor& x, std::initializer_list<I> axes) {
   return var(x, VarOptions{axes});
 }
-inline Tensor logsumexp(const Tensor& x, int axis) { return logsumexp(x, Over{{axis}}); }
+template <AxisNumber I> Tensor logsumexp(const Tensor& x, I axis) { return logsumexp(x, Over{{int(axis)}}); }
 template <std::same_as<int> I> Tensor logsumexp(const Tensor& x, std::initializer_list<I> axes) {
   return logsumexp(x, Over{axes});
 }
