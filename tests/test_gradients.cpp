@@ -415,6 +415,14 @@ TEST_CASE("derivatives: what does not depend on an input has derivative 0 there"
   CHECK(max(abs(hvp(constant, {x}, {x})[0])).item() == 0.0);
 }
 
+TEST_CASE("derivatives: a function of nothing has none") {
+  const Tensor y = normal({}, 1);
+  const Function f = [&](const auto&) { return y; };
+  CHECK(vjp(f, {}, y).empty());
+  CHECK(hvp(f, {}, {}).empty());
+  CHECK(jvp(f, {}, {}).item() == 0.0);
+}
+
 TEST_CASE("derivatives: an input made from another counts as its own variable") {
   const Tensor x = tensor({3.0}, {1}), y = x * x;
   const auto found = vjp([](const auto& in) { return in[0] * in[1]; }, {x, y}, ones({1}, Dtype::float64));

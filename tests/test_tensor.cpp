@@ -173,6 +173,25 @@ TEST_CASE("tensor: indices pick and add where they point") {
   check_values<std::int64_t>(argmax(tensor({1.0, 3.0, 3.0, 2.0}, {2, 2}), 0), {2}, {1, 0});
 }
 
+// sum(x, {-1, true}) would mean axes -1 and 1 to a compiler that lets it through.
+template <class T> concept bool_among_axes = requires(T x) { sum(x, {-1, true}); };
+static_assert(!bool_among_axes<Tensor>);
+
+TEST_CASE("tensor: reductions take an axis, several in braces, or named options") {
+  const Tensor& x = grid();
+  check_values<double>(sum(x, -1), {2}, {3, 12});
+  check_values<double>(sum(x, {0, 1}), {}, {15});
+  check_values<double>(sum(x, {}), {}, {15});
+  check_values<double>(sum(x, {.axes = {0}}), {3}, {3, 5, 7});
+  check_values<double>(sum(x, {.keepdims = true}), {1, 1}, {15});
+  check_values<double>(max(x, {.axes = {1}, .keepdims = true}), {2, 1}, {2, 5});
+  check_values<double>(mean(x, {1}), {2}, {1, 4});
+  check_values<double>(min(x, 0), {3}, {0, 1, 2});
+  check_values<double>(var(x, 1), {2}, {1, 1});
+  check_values<double>(var(x, {.axes = {1}, .keepdims = true, .correction = 2}), {2, 1}, {2, 2});
+  CHECK(logsumexp(zeros({2, 4}), {0, 1}).item() == doctest::Approx(std::log(8.0)));
+}
+
 TEST_CASE("tensor: a product over an inner size of 0 is zeros") {
   check_values<float>(matmul(ones({2, 0}), ones({0, 3})), {2, 3}, std::vector<float>(6, 0.f));
   check_values<float>(matmul(ones({2, 2, 0}), ones({2, 0, 1})), {2, 2, 1}, std::vector<float>(4, 0.f));
