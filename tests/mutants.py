@@ -352,7 +352,7 @@ class Copy:
     def __init__(self, work, jobs, faults):
         self.tree, self.build, self.jobs = work / "tree", work / "build", jobs
         self.void = set()   # faults that the compiler refuses
-        self.faults = faults
+        self.faults, self.left_out = faults, []
         self.copy_sources()
         launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
         subprocess.run(["cmake", "-S", self.tree, "-B", self.build, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Debug",
@@ -393,13 +393,26 @@ class Copy:
             if not target.exists() or target.read_text() != text:
                 target.write_text(text)
 
+    def leave_out_failing(self):
+        """Cases that fail without any fault catch nothing. Their names, for the table."""
+        for chosen in (FIRST, SECOND, REST):
+            while True:
+                failing = self.run(0, chosen)
+                if failing is None:
+                    break
+                if failing.startswith("("):
+                    sys.exit(f"mutants: without any fault the suite ends with {failing}")
+                self.left_out.append(failing)
+        return self.left_out
+
     def run(self, number, chosen, seconds=300):
         """None when all pass, else the first test case that fails."""
         files = ",".join(f"*/test_{name}.cpp" for name in chosen)
         which = f"--source-file={files}" if chosen is not REST else "--source-file-exclude=" + ",".join(
             f"*/test_{name}.cpp" for name in [*FIRST, *SECOND, *REST])
         try:
-            done = subprocess.run([self.build / "surgeon_tests", which, "--abort-after=1", "--no-colors"],
+            without = [f"--test-case-exclude={name.replace(',', '?')}" for name in self.left_out]
+            done = subprocess.run([self.build / "surgeon_tests", which, "--abort-after=1", "--no-colors", *without],
                                   cwd=self.build, env={**os.environ, "SURGEON_MUTANT": str(number)},
                                   capture_output=True, text=True, errors="replace", timeout=seconds)
         except subprocess.TimeoutExpired:
@@ -455,9 +468,8 @@ def main():
             if known.get(keys[number - 1], "SURVIVED") == "SURVIVED"}
     if todo:
         copy = Copy(chosen.work, chosen.jobs, todo)
-        broken = copy.run(0, FIRST) or copy.run(0, SECOND) or copy.run(0, REST)
-        if broken:
-            sys.exit(f"mutants: the suite fails without any fault: {broken}")
+        for name in copy.leave_out_failing():
+            print(f"fails without any fault and is left out: {name}", flush=True)
         for number, (path, what, *_) in todo.items():
             known[keys[number - 1]] = copy.judge(number)
             store.write_text(json.dumps(known))
