@@ -411,8 +411,8 @@ class Copy:
         which = f"--source-file={files}" if chosen is not REST else "--source-file-exclude=" + ",".join(
             f"*/test_{name}.cpp" for name in [*FIRST, *SECOND, *REST])
         try:
-            without = [f"--test-case-exclude={name.replace(',', '?')}" for name in self.left_out]
-            done = subprocess.run([self.build / "surgeon_tests", which, "--abort-after=1", "--no-colors", *without],
+            without = "--test-case-exclude=" + ",".join(name.replace(",", "?") for name in self.left_out)
+            done = subprocess.run([self.build / "surgeon_tests", which, "--abort-after=1", "--no-colors", without],
                                   cwd=self.build, env={**os.environ, "SURGEON_MUTANT": str(number)},
                                   capture_output=True, text=True, errors="replace", timeout=seconds)
         except subprocess.TimeoutExpired:
