@@ -1,0 +1,363 @@
+// Training: that the tasks ask what they say, that looking changes nothing, and that a run which stops goes on to the
+// same bits, also when it was killed.
+#include <doctest/doctest.h>
+
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "experiments/list.hpp"
+#include "experiments/training.hpp"
+#include "folder.hpp"
+#include "framework/machine.hpp"
+#include "framework/serialize.hpp"
+
+using namespace surgeon;
+using surgeon::tests::equal;
+using surgeon::tests::Folder;
+using surgeon::tests::read_bytes;
+using surgeon::tests::write_bytes;
+namespace fs = std::filesystem;
+
+namespace {
+
+TrainKnobs tiny(const std::string& task = "copy") {
+  TrainKnobs k;
+  k.task = task;
+  k.tokens = 8;
+  k.symbols = 6;
+  k.d_model = 8;
+  k.heads = 2;
+  k.batch = 4;
+  k.warmup = 3;
+  k.dropout = 0.1;
+  return k;
+}
+
+Trainer trainer_of(const TrainKnobs& k, std::uint64_t seed = 1) {
+  const Task task = make_task(k.task, {.tokens = k.tokens, .symbols = k.symbols, .file = k.file});
+  return Trainer(k, task, seed, Dtype::float32);
+}
+
+Parameters copy_of(const Parameters& parameters) {
+  Parameters copy;
+  for (const auto& [name, value] : parameters) copy.add(name, value.detach());
+  return copy;
+}
+
+struct Said { int exit; std::string out, err; };
+Said surgeon_says(const std::vector<std::string>& words) {
+  std::ostringstream out, err;
+  const int exit = surgeon_command(all_experiments(), words, out, err);
+  return {exit, out.str(), err.str()};
+}
+
+std::vector<std::string> train_words(const Folder& folder, const std::string& out, std::vector<std::string> more) {
+  std::vector<std::string> words{"train", "copy", "--tokens", "8", "--symbols", "6", "--d-model", "8", "--heads", "2",
+                                 "--batch", "4", "--threads", "1", "--look-every", "5", "--dropout", "0.1", "--quiet",
+                                 "--out", (folder / out).string()};
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+}  // namespace
+
+TEST_SUITE("training") {
+
+TEST_CASE("each task asks what it says, of tokens that the model reads") {
+  for (const std::string name : {"copy", "reverse", "sort", "induction", "majority"}) {
+    CAPTURE(name);
+    const std::int64_t T = 12, symbols = 7;
+    const Task task = make_task(name, {.tokens = T, .symbols = symbols});
+    Rng rng(3);
+    const Batch batch = task.draw(rng, 20);
+    REQUIRE(batch.tokens.shape() == Shape{20, T});
+    for (std::int64_t b = 0; b < 20; ++b) {
+      std::vector<std::int64_t> x, y;
+      for (std::int64_t t = 0; t < T; ++t) {
+        x.push_back(std::int64_t(batch.tokens.at({b, t})));
+        y.push_back(std::int64_t(batch.targets.at({b, t})));
+        CHECK(x.back() < task.vocabulary);
+        if (t > 0 && y[std::size_t(t - 1)] >= 0) CHECK(y[std::size_t(t - 1)] == x.back());   // what comes next
+      }
+      std::vector<std::int64_t> asked;
+      std::copy_if(y.begin(), y.end(), std::back_inserter(asked), [](std::int64_t token) { return token >= 0; });
+      if (name == "majority") {
+        CHECK(asked.size() == 1);
+        CHECK(x.back() == symbols);
+        for (std::int64_t s = 0; s < symbols; ++s)
+          if (s != asked[0]) CHECK(std::count(x.begin(), x.end(), s) < std::count(x.begin(), x.end(), asked[0]));
+      } else if (name == "induction") {
+        for (std::int64_t t = 0; t < T; ++t) {   // asked exactly where the symbol was read before, then as it went on
+          const auto before = std::find(x.begin(), x.begin() + t, x[std::size_t(t)]);
+          CHECK((y[std::size_t(t)] >= 0) == (before != x.begin() + t));
+          if (y[std::size_t(t)] >= 0) CHECK(y[std::size_t(t)] == *(before + 1));
+        }
+      } else {
+        std::vector<std::int64_t> expected(x.begin(), x.begin() + T / 2);
+        if (name == "reverse") std::reverse(expected.begin(), expected.end());
+        if (name == "sort") std::sort(expected.begin(), expected.end());
+        CHECK(asked == expected);
+        CHECK(x[std::size_t(T / 2)] == symbols);
+      }
+    }
+  }
+}
+
+TEST_CASE("text: characters, not bytes; the held-out tenth is not trained on; bytes where it is no UTF-8") {
+  const Folder folder;
+  std::string text;
+  for (int i = 0; i < 90; ++i) text += "aé";
+  for (int i = 0; i < 10; ++i) text += "z€";
+  write_bytes(folder / "text", text);
+  const Task task = make_task("text", {.tokens = 8, .file = (folder / "text").string()});
+  CHECK(task.vocabulary == 4);
+  CHECK(task.show(1) + task.show(2) + task.show(3) == "zé€");
+  CHECK(task.note.empty());
+  Rng rng(1);
+  CHECK(max(task.draw(rng, 50).targets).item() == 2.0);             // neither z nor the euro sign
+  CHECK(min(task.draw_held_out(rng, 50).targets).item() == 1.0);
+  write_bytes(folder / "bytes", text + "\xff");
+  const Task bytes = make_task("text", {.tokens = 8, .file = (folder / "bytes").string()});
+  CHECK(bytes.vocabulary == 8);
+  CHECK(bytes.note.find("is not UTF-8") != std::string::npos);
+  for (const char* bad : {"\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "\xe2\x82"}) {   // overlong, ..., cut off
+    write_bytes(folder / "bad", text + bad);
+    CHECK(!make_task("text", {.tokens = 8, .file = (folder / "bad").string()}).note.empty());
+  }
+}
+
+TEST_CASE("tasks refuse what cannot be") {
+  const Folder folder;
+  const auto refused = [](const std::string& name, const TaskOptions& options, const char* says) {
+    CHECK_THROWS_WITH_AS(make_task(name, options), doctest::Contains(says), UsageError);
+  };
+  refused("copy", {.tokens = 7}, "7 is odd");
+  refused("induction", {.tokens = 32, .symbols = 8}, "--symbols");
+  refused("copy", {.file = "x"}, "only text");
+  refused("text", {.file = (folder / "none").string()}, "cannot read");
+  refused("text", {.file = folder.path.string()}, "cannot read");
+  write_bytes(folder / "empty", "");
+  refused("text", {.file = (folder / "empty").string()}, "is empty");
+  write_bytes(folder / "short", "hello");
+  refused("text", {.tokens = 8, .file = (folder / "short").string()}, "has 5 characters");
+}
+
+TEST_CASE("looking at heads and gradients changes no bit of what is learnt") {
+  Trainer a = trainer_of(tiny()), b = trainer_of(tiny());
+  for (int i = 0; i < 6; ++i) {
+    b.look();
+    b.held_out();
+    CHECK(a.step().loss == b.step().loss);
+  }
+  CHECK(equal(a.model().parameters(), b.model().parameters()));
+}
+
+TEST_CASE("what a look says is there for each head and each parameter") {
+  Trainer trainer = trainer_of(tiny());
+  const std::vector<Row> rows = trainer.look();
+  CHECK(rows.size() == 4 + trainer.model().parameters().size());   // 2 layers of 2 heads
+  for (const Row& row : rows)
+    for (const auto& [column, value] : row)
+      if (const double* x = std::get_if<double>(&value)) CHECK_MESSAGE(std::isfinite(*x), column);
+  trainer.step();
+  CHECK(trainer.updates().size() == trainer.model().parameters().size());
+}
+
+TEST_CASE("N steps, saved, loaded and N more are 2 N steps, bit for bit, with every optimizer") {
+  const Folder folder;
+  for (const std::string optimizer : {"sgd", "adam", "adamw"}) {
+    TrainKnobs k = tiny("reverse");
+    k.optimizer = optimizer;
+    k.accumulate = 2;
+    Trainer through = trainer_of(k), first = trainer_of(k), second = trainer_of(k, 1);
+    for (int i = 0; i < 10; ++i) through.step();
+    for (int i = 0; i < 5; ++i) first.step();
+    first.save(folder / "half.safetensors", "");
+    second.load(folder / "half.safetensors");
+    CHECK(second.done() == 5);
+    for (int i = 0; i < 5; ++i) second.step();
+    CHECK(equal(through.model().parameters(), second.model().parameters()));
+  }
+}
+
+TEST_CASE("a small model learns, and one batch can be learnt by heart") {
+  TrainKnobs k = tiny();
+  k.dropout = 0.0;
+  k.d_model = 32;
+  k.lr = 3e-3;
+  k.overfit_one_batch = true;
+  Trainer trainer = trainer_of(k);
+  const double before = trainer.step().loss;
+  double after = before;
+  for (int i = 0; i < 150; ++i) after = trainer.step().loss;
+  CHECK(before > 1.5);
+  CHECK(after < 0.1);
+}
+
+TEST_CASE("a loss that is no number stops with step, learning rate and the first bad tensor; weights stay") {
+  TrainKnobs k = tiny();
+  k.optimizer = "sgd";
+  k.lr = 1e30;
+  k.schedule = "constant";
+  k.clip = 0.0;
+  Trainer trainer = trainer_of(k);
+  std::string says;
+  Parameters before;
+  for (int i = 0; i < 20 && says.empty(); ++i) {
+    before = copy_of(trainer.model().parameters());
+    try {
+      trainer.step();
+    } catch (const Diverged& error) {
+      says = error.what();
+    }
+  }
+  CHECK(says.find("step ") == 0);
+  CHECK(says.find("learning rate 1e+30") != std::string::npos);
+  CHECK(says.find("the first bad tensor is ") != std::string::npos);
+  CHECK(equal(before, trainer.model().parameters()));
+  const Folder folder;
+  CHECK_THROWS_AS(trainer.save(folder / "bad.safetensors", ""), Diverged);
+  CHECK(folder.files() == 0);
+}
+
+TEST_CASE("what cannot fit is refused before anything is allocated") {
+  TransformerConfig config{.vocabulary = 100, .context = 1 << 16, .layers = 1000};
+  config.block.d_model = 1 << 16;
+  CHECK_THROWS_WITH_AS(check_memory(config, 1000), doctest::Contains("GiB"), UsageError);
+  check_memory({.vocabulary = 100}, 64);
+}
+
+TEST_CASE("score rules by name") {
+  TransformerConfig config;
+  const auto factor = [&](const char* rule) {
+    set_scale(rule, config);
+    return config.attention.scale.factor(16, 8);
+  };
+  CHECK(factor("none") == 1.0);
+  CHECK(factor("sqrt") == 0.25);
+  CHECK(factor("inverse") == 0.0625);
+  CHECK(factor("log-n") == doctest::Approx(std::log(8.0) / 4));
+  CHECK(factor("-0.5") == -0.5);
+  set_scale("learned", config);
+  CHECK(config.block.projections.learned_scale == 0.25);   // d_model 64, 4 heads
+  for (const char* bad : {"", "foo", "1x", "nan", "inf"}) CHECK_THROWS_AS(set_scale(bad, config), UsageError);
+}
+
+TEST_CASE("surgeon train: stopped and resumed, or killed and resumed, it ends with the same bits") {
+  const Folder folder;
+  const int threads_before = threads();
+  const std::vector<std::string> often{"--steps", "24", "--checkpoint-every", "4"};
+  REQUIRE(surgeon_says(train_words(folder, "through", often)).exit == 0);
+  std::vector<std::string> stopped = often;
+  stopped.insert(stopped.end(), {"--stop-after", "10"});
+  CHECK(surgeon_says(train_words(folder, "stopped", stopped)).exit == 130);
+  const Said resumed = surgeon_says({"train", "copy", "--quiet", "--resume", (folder / "stopped").string(), "--out",
+                                     (folder / "resumed").string()});
+  CHECK_MESSAGE(resumed.exit == 0, resumed.err);
+  const auto last = [&](const char* run) { return read_bytes(folder / run / "checkpoints" / "last.safetensors"); };
+  CHECK(last("through") == last("resumed"));
+
+  const pid_t child = fork();
+  if (child == 0) {
+    surgeon_says(train_words(folder, "killed", {"--steps", "100000", "--checkpoint-every", "4"}));
+    _exit(0);
+  }
+  const fs::path eighth = folder / "killed" / "checkpoints" / "step-0000008.safetensors";
+  while (!fs::exists(eighth) && waitpid(child, nullptr, WNOHANG) == 0) usleep(1000);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  // Where it was killed is chance: go on to a step that both reach.
+  const Metadata metadata = load_metadata(folder / "killed" / "checkpoints" / "last.safetensors");
+  CHECK(!metadata.empty());
+  const Said again = surgeon_says({"train", "copy", "--quiet", "--resume", eighth.string(), "--steps", "24", "--out",
+                                   (folder / "again").string()});
+  CHECK_MESSAGE(again.exit == 0, again.err);
+  const auto weights = [&](const char* run) {
+    Parameters only;
+    for (const auto& [name, value] : load_safetensors(folder / run / "checkpoints" / "last.safetensors").tensors)
+      only.add(name, value);
+    return only;
+  };
+  CHECK(equal(weights("through"), weights("again")));
+  CHECK(threads() == threads_before);
+}
+
+TEST_CASE("surgeon train --json prints one object; metrics are the same for the same seed") {
+  const Folder folder;
+  std::vector<std::string> words = train_words(folder, "a", {"--steps", "12", "--validate-every", "6", "--keep", "1",
+                                                             "--checkpoint-every", "3"});
+  std::replace(words.begin(), words.end(), std::string("--quiet"), std::string("--json"));
+  const Said said = surgeon_says(words);
+  REQUIRE_MESSAGE(said.exit == 0, said.err);
+  const auto object = nlohmann::json::parse(said.out);
+  CHECK(object["experiment"] == "train");
+  CHECK(object["config"]["d_model"] == 8);
+  for (const char* key : {"task", "accuracy", "loss", "steps", "seconds", "tokens_per_second"})
+    CHECK(object["result"].contains(key));
+  CHECK(object["rows"].size() > 10);
+  REQUIRE(surgeon_says(train_words(folder, "b", {"--steps", "12", "--validate-every", "6"})).exit == 0);
+  CHECK(read_bytes(folder / "a" / "metrics.csv") == read_bytes(folder / "b" / "metrics.csv"));
+  std::size_t checkpoints = 0;
+  for (const auto& entry : fs::directory_iterator(folder / "a" / "checkpoints"))
+    checkpoints += entry.path().filename().string().starts_with("step-");
+  CHECK(checkpoints == 1);
+}
+
+TEST_CASE("surgeon train: what makes no sense is one line and exit 2, and no folder") {
+  const Folder folder;
+  const auto refused = [&](const std::vector<std::string>& more, const char* says) {
+    const Said said = surgeon_says(train_words(folder, "refused", more));
+    CHECK(said.exit == 2);
+    CHECK_MESSAGE(said.err.find(says) != std::string::npos, said.err);
+    CHECK(std::count(said.err.begin(), said.err.end(), '\n') == 1);
+    CHECK(!fs::exists(folder / "refused"));
+  };
+  refused({"--scale", "foo"}, "foo");
+  refused({"--heads", "3"}, "--heads must divide --d-model");
+  refused({"--kv-heads", "3"}, "--kv-heads");
+  refused({"--tokens", "7"}, "odd");
+  refused({"--resume", (folder / "none").string()}, "there is no");
+  refused({"--file", "x"}, "only text");
+  refused({"--d-model", "1000000", "--heads", "1", "--layers", "1000"}, "GiB");
+}
+
+TEST_CASE("surgeon twins and compare run, and say where things part") {
+  const Folder folder;
+  const Said twins = surgeon_says({"twins", "--rules", "sqrt,none,qk-l2+10,off-by-one+cap=5,learned", "--steps", "4",
+                                   "--look-every", "2", "--tokens", "8", "--symbols", "6", "--d-model", "8", "--batch",
+                                   "4", "--seeds", "2", "--out", (folder / "twins").string(), "--json"});
+  REQUIRE_MESSAGE(twins.exit == 0, twins.err);
+  const auto object = nlohmann::json::parse(twins.out);
+  CHECK(object["result"]["parts_at_none"] == "blocks.0.attention.scores");
+  CHECK(object["result"]["parts_at_learned"] == "none");   // it starts where sqrt is
+
+  const std::vector<std::string> some{"--steps", "6", "--checkpoint-every", "3", "--log-every", "1", "--lr"};
+  for (const char* lr : {"0.001", "0.002"}) {
+    std::vector<std::string> words = some;
+    words.push_back(lr);
+    REQUIRE(surgeon_says(train_words(folder, lr[4] == '1' ? "a" : "b", words)).exit == 0);
+  }
+  const auto compare = [&](const char* one, const char* two) {
+    return surgeon_says({"compare", (folder / one).string(), (folder / two).string(), "--out",
+                         (folder / (std::string(one) + two)).string()});
+  };
+  const Said same = compare("a", "a"), apart = compare("a", "b");
+  CHECK(same.exit == 0);
+  CHECK(same.out.find("bit for bit") != std::string::npos);
+  CHECK(apart.out.find("lr") != std::string::npos);
+  CHECK(apart.out.find("They part at kind update, step 1") != std::string::npos);
+  CHECK(apart.out.find("embedding.weight") != std::string::npos);
+  CHECK(surgeon_says({"compare", (folder / "a").string(), (folder / "none").string()}).exit == 2);
+}
+
+}
