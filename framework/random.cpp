@@ -41,11 +41,36 @@ T one(Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
   return y;
 }
 
+// What rng.next() would give, many blocks at a time; in the end only those that were used are taken.
+class Draws {
+ public:
+  explicit Draws(Rng& rng) : rng_(rng) {}
+  ~Draws() { rng_.seek(rng_.position() - std::uint64_t(blocks - used_)); }
+  Draws(const Draws&) = delete;
+  Draws& operator=(const Draws&) = delete;
+
+  std::uint64_t next() {
+    if (used_ == blocks) {
+      kernels::random().bits(next_blocks(rng_, blocks), 4 * blocks, words_);
+      used_ = 0;
+    }
+    const std::uint32_t* block = words_ + 4 * used_++;
+    return block[0] | std::uint64_t{block[1]} << 32;
+  }
+
+ private:
+  static constexpr std::int64_t blocks = 64;
+  Rng& rng_;
+  std::int64_t used_ = blocks;
+  std::uint32_t words_[4 * blocks];
+};
+
 // Unbiased: the incomplete last round of [0, 2^64) is thrown back.
-std::uint64_t below_unsigned(std::uint64_t n, Rng& rng) {
+template <class Source>
+std::uint64_t below_unsigned(std::uint64_t n, Source& source) {
   const std::uint64_t incomplete = -n % n;
   for (;;)
-    if (const std::uint64_t x = rng.next(); x >= incomplete) return x % n;
+    if (const std::uint64_t x = source.next(); x >= incomplete) return x % n;
 }
 
 }  // namespace
@@ -86,8 +111,9 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng
   detail::require(low < high, "randint: nothing from ", low, " to below ", high);
   Tensor y = detail::make(shape, Dtype::int64);
   const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
+  Draws draws(rng);
   std::generate_n(detail::fresh<std::int64_t>(y), y.size(),
-                  [&] { return std::int64_t(std::uint64_t(low) + below_unsigned(range, rng)); });
+                  [&] { return std::int64_t(std::uint64_t(low) + below_unsigned(range, draws)); });
   return y;
 }
 
@@ -96,7 +122,8 @@ std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng) {
   detail::require(n >= 0, "permutation: of ", n, " numbers");
   std::vector<std::int64_t> order(std::size_t(n), 0);
   std::iota(order.begin(), order.end(), std::int64_t{0});
-  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[std::size_t(rng.below(std::int64_t(i)))]);
+  Draws draws(rng);
+  for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[below_unsigned(i, draws)]);
   return order;
 }
 

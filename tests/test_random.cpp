@@ -218,6 +218,9 @@ TEST_CASE("each call takes whole blocks: four normals, two uniforms or one other
   CHECK(taken([&] { rng.normal(); }) == 1);
   CHECK(taken([&] { rng.uniform(); }) == 1);
   CHECK(taken([&] { rng.next(); }) == 1);
+  CHECK(taken([&] { randint(0, 8, {100}, rng); }) == 100);   // 8 divides 2^64: none is thrown back
+  CHECK(taken([&] { randint(0, 8, {0}, rng); }) == 0);
+  CHECK(taken([&] { rng.below(8); }) == 1);
 }
 
 TEST_CASE("a position is all there is to remember") {
@@ -309,6 +312,16 @@ TEST_CASE("randint covers its range and nothing else, up to all of int64") {
   const auto negative = std::count_if(wide.values<std::int64_t>().begin(), wide.values<std::int64_t>().end(),
                                       [](std::int64_t v) { return v < 0; });
   CHECK(std::abs(double(negative) - 500) < 5 * std::sqrt(250.0));
+}
+
+TEST_CASE("randint gives what below would, one by one") {
+  Rng many(3), single(3);
+  const std::int64_t range = 3 * (std::int64_t{1} << 61);   // a quarter of the draws is thrown back
+  const Tensor x = randint(0, range, {1000}, many);
+  bool same = true;
+  for (const std::int64_t v : x.values<std::int64_t>()) same &= v == single.below(range);
+  CHECK(same);
+  CHECK(many.position() == single.position());
 }
 
 TEST_CASE("permutation: every order is as likely as any other") {
