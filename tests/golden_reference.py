@@ -274,7 +274,7 @@ OPS = {
     "attention": attention,
     "attention_weights": lambda *inputs, **options: attention(*inputs, **options)[1],
     "attention_scores": lambda *inputs, **options: attention(*inputs, **options)[2],
-    "attention_float_mask": attention,   # the same; tests/test_golden.cpp hands the mask over as floats
+    "attention_float_mask": attention,   # the same; golden_calls.cpp hands the mask over as floats
     "attention_rules": attention_rules,
     "multi_head_attention": multi_head_attention,
 

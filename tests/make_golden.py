@@ -5,7 +5,7 @@
 
 A file is a JSON array with one case a line:
 
-    op, options   as in OPS of golden_reference.py; tests/test_golden.cpp maps the same names to our calls
+    op, options   as in OPS of golden_reference.py; golden_calls.cpp maps the names to our calls
     inputs        tensors {shape, values}: floating ones in the case's dtype, others {dtype: int64 | boolean};
                   long ones are {shape, seed, kind?}, numbers drawn by draw() of golden_cases.py
     cotangent     of the first output y, made by draw(shape, seed): only its seed is kept
@@ -18,7 +18,8 @@ A file is a JSON array with one case a line:
 
 Numbers are decimals that round to the value within 1e-13 (float64) or 1e-8 (float32); "nan", "inf" and "-inf" are
 strings. Long results keep every step-th number and the sum of all: {shape, step, values, sum}.
-Where PyTorch's own answer is not the contract of ops.hpp (rows of -inf, masked nan) the formula is written out here.
+Where PyTorch's own answer is not the contract of ops.hpp (rows of -inf, masked nan) golden_reference.py
+writes the formula out.
 """
 import json
 import math
