@@ -364,6 +364,9 @@ void attentions(Table& table) {
         with({}, true), 2);
     add(name("attention, longer, causal").c_str(), {normal({1, 21, 9}), normal({1, 21, 9}), normal({1, 21, 10})},
         with(causal_mask(21), true), 2);
+    // Few queries, and widths that fill vectors: a kernel of its own.
+    add(name("attention, wide").c_str(), qkv(5, 7, 16, 8), with({}, true), 2);
+    add(name("attention, wide, a dead row").c_str(), qkv(3, 3, 16, 16), with(dead_row, 0.3), 2);
     add(name("attention of nothing").c_str(), {normal({0, 2, 3}), normal({0, 2, 3}), normal({0, 2, 3})},
         with({}, true), 1);
   }

@@ -54,9 +54,12 @@ struct Inputs3 {
   Tensor Q, K, V;
 };
 
-Inputs3 inputs(std::int64_t T, Dtype dtype, std::uint64_t seed = 1) {
-  return {normal({2, T, 4}, seed, dtype), normal({2, T, 4}, seed + 1, dtype), normal({2, T, 3}, seed + 2, dtype)};
+Inputs3 inputs(std::int64_t T, Dtype dtype, std::int64_t d_k = 4, std::int64_t d_v = 3) {
+  return {normal({2, T, d_k}, 1, dtype), normal({2, T, d_k}, 2, dtype), normal({2, T, d_v}, 3, dtype)};
 }
+
+// The fused path has a kernel for few queries of widths that fill vectors, and one for all else.
+const std::pair<std::int64_t, std::int64_t> widths[] = {{4, 3}, {16, 16}};
 
 // [3, 3]: query 1 sees nothing.
 const Tensor& dead_row_mask() {
@@ -81,7 +84,8 @@ template <class T> concept bool_as_scale = requires { T{.scale = true}; };
 static_assert(bool_as_scale<AttentionOptions> && !int_as_scale<AttentionOptions>);   // 1 is neither on nor a factor
 
 TEST_CASE("attention: .scale is 1/sqrt(d_k), 1 or the number given") {
-  const auto [Q, K, V] = inputs(3, Dtype::float64);
+  const Inputs3 drawn = inputs(3, Dtype::float64);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   const Tensor products = matmul(Q, K, {.transpose_b = true});
   const auto scores = [&](Scale scale) { return attention(Q, K, V, {.scale = scale, .return_weights = true}).scores; };
   CHECK(distance(scores(true), products * 0.5) < 1e-15);
@@ -91,21 +95,24 @@ TEST_CASE("attention: .scale is 1/sqrt(d_k), 1 or the number given") {
 }
 
 TEST_CASE("attention: weights and scores are empty unless asked for, and asking never changes the answer") {
-  for (Dtype dtype : {Dtype::float32, Dtype::float64})
-    for (const Tensor& mask : {Tensor(), causal_mask(3), reverse_mask(3), dead_row_mask()}) {
-      const auto [Q, K, V] = inputs(3, dtype);
-      const auto without = attention(Q, K, V, {.mask = mask});
-      const auto with = attention(Q, K, V, {.mask = mask, .return_weights = true});
-      CHECK(without.weights.empty());
-      CHECK(without.scores.empty());
-      CHECK(distance(with.output, without.output) < (dtype == Dtype::float32 ? 1e-6 : 1e-15));
-      CHECK(with.weights.shape() == Shape{2, 3, 3});
-      CHECK(distance(softmax(with.scores), with.weights) < 1e-7);
-    }
+  for (const auto& [d_k, d_v] : widths)
+    for (Dtype dtype : {Dtype::float32, Dtype::float64})
+      for (const Tensor& mask : {Tensor(), causal_mask(3), reverse_mask(3), dead_row_mask()}) {
+        const Inputs3 drawn = inputs(3, dtype, d_k, d_v);
+        const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
+        const auto without = attention(Q, K, V, {.mask = mask});
+        const auto with = attention(Q, K, V, {.mask = mask, .return_weights = true});
+        CHECK(without.weights.empty());
+        CHECK(without.scores.empty());
+        CHECK(distance(with.output, without.output) < (dtype == Dtype::float32 ? 1e-6 : 1e-15));
+        CHECK(with.weights.shape() == Shape{2, 3, 3});
+        CHECK(distance(softmax(with.scores), with.weights) < 1e-7);
+      }
 }
 
 TEST_CASE("attention: weights and scores are tensors on the way, so gradients can be asked for them by name") {
-  const auto [Q, K, V] = inputs(3, Dtype::float64);
+  const Inputs3 drawn = inputs(3, Dtype::float64);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   const auto [output, weights, scores] = attention(Q, K, V, {.mask = causal_mask(3), .return_weights = true});
   const Tensor g = normal(output.shape(), 9);
   const auto [dP, dS, dQ] = grad(output, {weights, scores, Q}, {.cotangent = g});
@@ -116,7 +123,8 @@ TEST_CASE("attention: weights and scores are tensors on the way, so gradients ca
 }
 
 TEST_CASE("attention: what a mask forbids has weight exactly 0 and score -inf") {
-  const auto [Q, K, V] = inputs(3, Dtype::float32);
+  const Inputs3 drawn = inputs(3, Dtype::float32);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   const auto [output, weights, scores] = attention(Q, K, V, {.mask = causal_mask(3), .return_weights = true});
   for (std::int64_t i = 0; i < 3; ++i)
     for (std::int64_t j = 0; j < 3; ++j) {
@@ -127,7 +135,8 @@ TEST_CASE("attention: what a mask forbids has weight exactly 0 and score -inf") 
 }
 
 TEST_CASE("attention: the notebook's reverse mask lets the last query see only the last key") {
-  const auto [Q, K, V] = inputs(3, Dtype::float64);
+  const Inputs3 drawn = inputs(3, Dtype::float64);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   const auto output = attention(Q, K, V, {.mask = reverse_mask(3)}).output;
   CHECK(distance(row(output, 2), row(V, 2)) < 1e-15);
   CHECK(distance(row(output, 0), row(attention(Q, K, V).output, 0)) < 1e-15);
@@ -135,7 +144,8 @@ TEST_CASE("attention: the notebook's reverse mask lets the last query see only t
 
 TEST_CASE("attention: a mask of all true is no mask; boolean and float masks mean the same") {
   for (bool keep : {false, true}) {
-    const auto [Q, K, V] = inputs(3, Dtype::float64);
+    const Inputs3 drawn = inputs(3, Dtype::float64);
+    const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
     const auto output = [&](const Tensor& mask) {
       return attention(Q, K, V, {.mask = mask, .return_weights = keep}).output;
     };
@@ -147,7 +157,8 @@ TEST_CASE("attention: a mask of all true is no mask; boolean and float masks mea
 }
 
 TEST_CASE("attention: a mask may differ from one batch entry to the next") {
-  const auto [Q, K, V] = inputs(3, Dtype::float64);
+  const Inputs3 drawn = inputs(3, Dtype::float64);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   const Tensor mask = stack({causal_mask(3), reverse_mask(3)}, 0);
   for (bool keep : {false, true}) {
     const Tensor y = attention(Q, K, V, {.mask = mask, .return_weights = keep}).output;
@@ -161,28 +172,31 @@ TEST_CASE("attention: a mask may differ from one batch entry to the next") {
 // ---- Dead rows -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("attention: a row that sees nothing has weights 0, output 0 and gradients 0, on both paths, both orders") {
-  for (Dtype dtype : {Dtype::float32, Dtype::float64})
-    for (bool keep : {false, true})
-      for (bool create_graph : {false, true}) {
-        INFO(to_string(dtype), " weights ", keep, " graph ", create_graph);
-        const auto [Q, K, V] = inputs(3, dtype);
-        const auto result = attention(Q, K, V, {.mask = dead_row_mask(), .return_weights = keep});
-        CHECK(list(row(result.output, 1)) == std::vector<double>(6, 0.0));
-        if (keep) CHECK(list(row(result.weights, 1)) == std::vector<double>(6, 0.0));
-        const Tensor g = normal(result.output.shape(), 9, dtype);
-        const auto [dQ, dK, dV] = grad(result.output, {Q, K, V}, {.cotangent = g, .create_graph = create_graph});
-        CHECK(list(row(dQ, 1)) == std::vector<double>(8, 0.0));
-        for (const Tensor& d : {dQ, dK, dV}) CHECK(all_finite(d));
-        // The dead query's cotangent reaches nobody.
-        const Tensor changed = with_row(g, 1, 1e6);
-        const auto other = grad(result.output, {Q, K, V}, {.cotangent = changed, .create_graph = create_graph});
-        CHECK(list(other[1]) == list(dK));
-        CHECK(list(other[2]) == list(dV));
-      }
+  for (const auto& [d_k, d_v] : widths)
+    for (Dtype dtype : {Dtype::float32, Dtype::float64})
+      for (bool keep : {false, true})
+        for (bool create_graph : {false, true}) {
+          INFO(to_string(dtype), " weights ", keep, " graph ", create_graph);
+          const Inputs3 drawn = inputs(3, dtype, d_k, d_v);
+          const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
+          const auto result = attention(Q, K, V, {.mask = dead_row_mask(), .return_weights = keep});
+          CHECK(max(abs(row(result.output, 1))).item() == 0.0);
+          if (keep) CHECK(max(abs(row(result.weights, 1))).item() == 0.0);
+          const Tensor g = normal(result.output.shape(), 9, dtype);
+          const auto [dQ, dK, dV] = grad(result.output, {Q, K, V}, {.cotangent = g, .create_graph = create_graph});
+          CHECK(max(abs(row(dQ, 1))).item() == 0.0);
+          for (const Tensor& d : {dQ, dK, dV}) CHECK(all_finite(d));
+          // The dead query's cotangent reaches nobody.
+          const Tensor changed = with_row(g, 1, 1e6);
+          const auto other = grad(result.output, {Q, K, V}, {.cotangent = changed, .create_graph = create_graph});
+          CHECK(list(other[1]) == list(dK));
+          CHECK(list(other[2]) == list(dV));
+        }
 }
 
 TEST_CASE("attention: where every row is dead all is 0, second derivatives too") {
-  const auto [Q, K, V] = inputs(3, Dtype::float64);
+  const Inputs3 drawn = inputs(3, Dtype::float64);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   const Tensor none = zeros({3, 3}, Dtype::boolean);
   for (bool keep : {false, true}) {
     const Function f = [&](const std::vector<Tensor>& in) {
@@ -197,62 +211,69 @@ TEST_CASE("attention: where every row is dead all is 0, second derivatives too")
 // ---- nan -----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("attention: nan and inf in a masked-out key or value never reach output or gradients") {
-  for (Dtype dtype : {Dtype::float32, Dtype::float64})
-    for (bool keep : {false, true})
-      for (double bad : {not_a_number, inf, -inf}) {
-        INFO(to_string(dtype), " weights ", keep, " ", bad);
-        const auto [Q, K, V] = inputs(3, dtype);
-        const Tensor mask = tensor({true, true, false}, {1, 3});   // key 2 is padding
-        const auto run = [&](const Tensor& k, const Tensor& v) {
-          const Tensor y = attention(Q, k, v, {.mask = broadcast_to(mask, {3, 3}), .return_weights = keep}).output;
-          auto all = grad(y, std::vector<Tensor>{Q, k, v}, {.cotangent = normal(y.shape(), 9, dtype)});
-          all.push_back(y);
-          return all;
-        };
-        const auto clean = run(with_row(K, 2, 7.0), with_row(V, 2, 7.0));
-        const auto soiled = run(with_row(K, 2, bad), with_row(V, 2, bad));
-        for (std::size_t i = 0; i < clean.size(); ++i) {
-          CHECK(all_finite(soiled[i]));
-          CHECK(distance(clean[i], soiled[i]) < 1e-6);
+  for (const auto& [d_k, d_v] : widths)
+    for (Dtype dtype : {Dtype::float32, Dtype::float64})
+      for (bool keep : {false, true})
+        for (double bad : {not_a_number, inf, -inf}) {
+          INFO(to_string(dtype), " weights ", keep, " ", bad);
+          const Inputs3 drawn = inputs(3, dtype, d_k, d_v);
+          const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
+          const Tensor mask = tensor({true, true, false}, {1, 3});   // key 2 is padding
+          const auto run = [&](const Tensor& k, const Tensor& v) {
+            const Tensor y = attention(Q, k, v, {.mask = broadcast_to(mask, {3, 3}), .return_weights = keep}).output;
+            auto all = grad(y, std::vector<Tensor>{Q, k, v}, {.cotangent = normal(y.shape(), 9, dtype)});
+            all.push_back(y);
+            return all;
+          };
+          const auto clean = run(with_row(K, 2, 7.0), with_row(V, 2, 7.0));
+          const auto soiled = run(with_row(K, 2, bad), with_row(V, 2, bad));
+          for (std::size_t i = 0; i < clean.size(); ++i) {
+            CHECK(all_finite(soiled[i]));
+            CHECK(distance(clean[i], soiled[i]) < 1e-6);
+          }
         }
-      }
 }
 
 TEST_CASE("attention: under a causal mask a nan in the last token leaves earlier rows alone") {
-  for (bool keep : {false, true})
-    for (std::int64_t T : {3, 40}) {
-      const auto [Q, K, V] = inputs(T, Dtype::float32);
-      const auto run = [&](double last) {
-        const Tensor q = with_row(Q, T - 1, last), k = with_row(K, T - 1, last), v = with_row(V, T - 1, last);
-        return attention(q, k, v, {.mask = causal_mask(T), .return_weights = keep}).output;
-      };
-      const Tensor soiled = run(not_a_number), clean = run(1.0);
-      CHECK(all_nan(row(soiled, T - 1)));   // its own row sees it
-      CHECK(distance(slice(soiled, 1, 0, T - 1), slice(clean, 1, 0, T - 1)) < 1e-6);
-    }
-}
-
-TEST_CASE("attention: a true nan is never hidden") {
-  for (Dtype dtype : {Dtype::float32, Dtype::float64})
+  for (const auto& [d_k, d_v] : widths)
     for (bool keep : {false, true})
-      for (const Tensor& mask : {Tensor(), no_mask(3), causal_mask(3)}) {
-        INFO(to_string(dtype), " weights ", keep, " mask ", mask.empty() ? "none" : "some");
-        const auto [Q, K, V] = inputs(3, dtype);
-        const auto output = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
-          return attention(q, k, v, {.mask = mask, .return_weights = keep}).output;
+      for (std::int64_t T : {3, 40}) {
+        const Inputs3 drawn = inputs(T, Dtype::float32, d_k, d_v);
+        const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
+        const auto run = [&](double last) {
+          const Tensor q = with_row(Q, T - 1, last), k = with_row(K, T - 1, last), v = with_row(V, T - 1, last);
+          return attention(q, k, v, {.mask = causal_mask(T), .return_weights = keep}).output;
         };
-        const Tensor of_query = output(with_row(Q, 1, not_a_number), K, V);
-        CHECK(all_nan(row(of_query, 1)));
-        CHECK(all_finite(row(of_query, 0)));
-        CHECK(all_finite(row(of_query, 2)));
-        CHECK(all_nan(output(Q, with_row(K, 0, not_a_number), V)));   // every query sees key 0
-        CHECK(all_nan(output(Q, K, with_row(V, 0, not_a_number))));
-        CHECK(all_nan(row(output(Q, K, with_row(V, 2, not_a_number)), 2)));
+        const Tensor soiled = run(not_a_number), clean = run(1.0);
+        CHECK(all_nan(row(soiled, T - 1)));   // its own row sees it
+        CHECK(distance(slice(soiled, 1, 0, T - 1), slice(clean, 1, 0, T - 1)) < 1e-6);
       }
 }
 
+TEST_CASE("attention: a true nan is never hidden") {
+  for (const auto& [d_k, d_v] : widths)
+    for (Dtype dtype : {Dtype::float32, Dtype::float64})
+      for (bool keep : {false, true})
+        for (const Tensor& mask : {Tensor(), no_mask(3), causal_mask(3)}) {
+          INFO(to_string(dtype), " weights ", keep, " mask ", mask.empty() ? "none" : "some");
+          const Inputs3 drawn = inputs(3, dtype, d_k, d_v);
+          const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
+          const auto output = [&](const Tensor& q, const Tensor& k, const Tensor& v) {
+            return attention(q, k, v, {.mask = mask, .return_weights = keep}).output;
+          };
+          const Tensor of_query = output(with_row(Q, 1, not_a_number), K, V);
+          CHECK(all_nan(row(of_query, 1)));
+          CHECK(all_finite(row(of_query, 0)));
+          CHECK(all_finite(row(of_query, 2)));
+          CHECK(all_nan(output(Q, with_row(K, 0, not_a_number), V)));   // every query sees key 0
+          CHECK(all_nan(output(Q, K, with_row(V, 0, not_a_number))));
+          CHECK(all_nan(row(output(Q, K, with_row(V, 2, not_a_number)), 2)));
+        }
+}
+
 TEST_CASE("attention: one nan in one component of one value spoils that component only") {
-  const auto [Q, K, V] = inputs(3, Dtype::float64);
+  const Inputs3 drawn = inputs(3, Dtype::float64);
+  const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
   std::vector<double> values = list(V);
   values[0] = not_a_number;   // batch 0, key 0, component 0
   for (bool keep : {false, true})
@@ -267,14 +288,16 @@ TEST_CASE("attention: one nan in one component of one value spoils that componen
 }
 
 TEST_CASE("attention: huge scores saturate and stay finite, gradients too") {
-  for (Dtype dtype : {Dtype::float32, Dtype::float64})
-    for (bool keep : {false, true}) {
-      const auto [Q, K, V] = inputs(3, dtype);
-      const Tensor q = Q * 1e4, k = K * 1e4;
-      const Tensor y = attention(q, k, V, {.mask = causal_mask(3), .return_weights = keep}).output;
-      CHECK(all_finite(y));
-      for (const Tensor& d : grad(sum(y * y), {q, k, V})) CHECK(all_finite(d));
-    }
+  for (const auto& [d_k, d_v] : widths)
+    for (Dtype dtype : {Dtype::float32, Dtype::float64})
+      for (bool keep : {false, true}) {
+        const Inputs3 drawn = inputs(3, dtype, d_k, d_v);
+        const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;
+        const Tensor q = Q * 1e4, k = K * 1e4;
+        const Tensor y = attention(q, k, V, {.mask = causal_mask(3), .return_weights = keep}).output;
+        CHECK(all_finite(y));
+        for (const Tensor& d : grad(sum(y * y), {q, k, V})) CHECK(all_finite(d));
+      }
 }
 
 // ---- What theory says ----------------------------------------------------------------------------------------------

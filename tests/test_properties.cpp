@@ -61,7 +61,8 @@ struct Heads {
 };
 
 Heads any_attention(std::int64_t Tq, std::int64_t Tk) {
-  const std::int64_t B = between(1, 2), d = between(1, 9), d_v = between(1, 9);
+  const auto width = [] { const int w = between(1, 12); return w > 9 ? 16 : w; };   // 16 fills vectors
+  const std::int64_t B = between(1, 2), d = width(), d_v = width();
   return {normal({B, Tq, d}), normal({B, Tk, d}), normal({B, Tk, d_v})};
 }
 
