@@ -17,11 +17,11 @@ namespace surgeon::kernels {
 namespace {
 
 #if defined(__AVX512F__)
-constexpr std::int64_t lanes = 8, groups = 2;
+constexpr std::int64_t lanes = 8, most_groups = 4;
 #elif defined(__AVX2__)
-constexpr std::int64_t lanes = 4, groups = 1;
+constexpr std::int64_t lanes = 4, most_groups = 2;
 #else
-constexpr std::int64_t lanes = 2, groups = 1;
+constexpr std::int64_t lanes = 2, most_groups = 2;
 #endif
 typedef std::uint64_t Bits __attribute__((vector_size(8 * lanes)));
 typedef std::uint32_t Words __attribute__((vector_size(8 * lanes)));
@@ -105,9 +105,10 @@ template <std::size_t... I> Bits count_up(std::index_sequence<I...>) { return Bi
 
 // The four words of blocks position, position + 1, ... Only the low half of each lane counts until the end: the product
 // ignores the rest.
-using Group = Pack<Bits, groups>;
-struct Blocks { Group w[4]; };
-[[gnu::always_inline]] inline Blocks philox(const Stream& from) {
+template <std::int64_t groups> struct Blocks { Pack<Bits, groups> w[4]; };
+template <std::int64_t groups>
+[[gnu::always_inline]] inline Blocks<groups> philox(const Stream& from) {
+  using Group = Pack<Bits, groups>;
   Group c0 = Group::of([&](std::int64_t i) {
     return count_up(std::make_index_sequence<std::size_t(lanes)>()) + (from.position + std::uint64_t(i * lanes));
   });
@@ -196,7 +197,7 @@ template <class T> void put_blocks(Real a, Real b, Real c, Real d, T* y) {
 
 struct AsBits {
   static constexpr std::int64_t per_block = 4;
-  static void put(const Blocks& blocks, std::uint32_t* y) {
+  template <std::int64_t groups> static void put(const Blocks<groups>& blocks, std::uint32_t* y) {
     for (std::int64_t g = 0; g < groups; ++g)
       for (std::int64_t k = 0; k < lanes; ++k)
         for (int i = 0; i < 4; ++i) *y++ = std::uint32_t(blocks.w[i].v[g][k]);
@@ -206,10 +207,11 @@ struct AsBits {
 struct Uniform {
   static constexpr std::int64_t per_block = 2;
   // The upper 53 of 64 bits.
-  [[gnu::always_inline]] static Pack<Real, groups> of(const Group& low, const Group& high) {
+  template <std::int64_t N> [[gnu::always_inline]] static Pack<Real, N> of(const Pack<Bits, N>& low,
+                                                                           const Pack<Bits, N>& high) {
     return (exact(high) * 2097152.0 + exact(low >> 11)) * 1.1102230246251565e-16;
   }
-  template <class T> [[gnu::always_inline]] static void put(const Blocks& blocks, T* y) {
+  template <std::int64_t groups, class T> [[gnu::always_inline]] static void put(const Blocks<groups>& blocks, T* y) {
     // A float keeps 24 significant bits, rounded down.
     const std::uint64_t kept = sizeof(T) == 4 ? ~std::uint64_t{0x1fffffff} : ~std::uint64_t{0};
     const auto a = as<Real>(as<Bits>(of(blocks.w[0], blocks.w[1])) & kept);
@@ -220,26 +222,31 @@ struct Uniform {
 
 struct Normal {
   static constexpr std::int64_t per_block = 4;
-  template <class T> [[gnu::always_inline]] static void put(const Blocks& blocks, T* y) {
-    const auto both = [&](int i, int j) {   // two words of every group
-      return Pack<Bits, 2 * groups>::of([&](std::int64_t g) { return blocks.w[g < groups ? i : j].v[g % groups]; });
-    };
-    const auto r = radius(both(0, 2));
-    const auto t = turn(both(1, 3));
-    const auto x = r * t.cos, z = r * t.sin;
-    for (std::int64_t g = 0; g < groups; ++g)
-      put_blocks(x.v[g], z.v[g], x.v[groups + g], z.v[groups + g], y + g * lanes * per_block);
+  template <std::int64_t groups, class T> [[gnu::always_inline]] static void put(const Blocks<groups>& blocks, T* y) {
+    constexpr std::int64_t half = (groups + 1) / 2;   // all of them would not fit the registers
+    for (std::int64_t first = 0; first < groups; first += half, y += half * lanes * per_block) {
+      const auto both = [&](int i, int j) {   // two words of each group
+        return Pack<Bits, 2 * half>::of([&](std::int64_t g) { return blocks.w[g < half ? i : j].v[first + g % half]; });
+      };
+      const auto r = radius(both(0, 2));
+      const auto t = turn(both(1, 3));
+      const auto x = r * t.cos, z = r * t.sin;
+      for (std::int64_t g = 0; g < half; ++g)
+        put_blocks(x.v[g], z.v[g], x.v[half + g], z.v[half + g], y + g * lanes * per_block);
+    }
   }
 };
 
 template <class Kind, class T>
 void run(Stream from, std::int64_t n, T* y) {
-  constexpr std::int64_t blocks = lanes * groups, at_once = blocks * Kind::per_block;
-  for (; n >= at_once; n -= at_once, y += at_once, from.position += blocks) Kind::put(philox(from), y);
-  if (n == 0) return;
-  T rest[at_once];
-  Kind::put(philox(from), rest);
-  for (std::int64_t i = 0; i < n; ++i) y[i] = rest[i];
+  constexpr std::int64_t few = lanes * Kind::per_block, many = few * most_groups;
+  for (; n >= many; n -= many, y += many, from.position += lanes * most_groups)
+    Kind::put(philox<most_groups>(from), y);
+  for (; n > 0; n -= few, y += few, from.position += lanes) {
+    T rest[few];
+    Kind::put(philox<1>(from), n >= few ? y : rest);
+    for (std::int64_t i = 0; i < n && n < few; ++i) y[i] = rest[i];
+  }
 }
 
 }  // namespace
