@@ -47,6 +47,12 @@ Tensor operator<(const Tensor& a, double b);
 Tensor operator<=(const Tensor& a, double b);
 Tensor operator>(const Tensor& a, double b);
 Tensor operator>=(const Tensor& a, double b);
+inline Tensor operator==(double a, const Tensor& b) { return b == a; }
+inline Tensor operator!=(double a, const Tensor& b) { return b != a; }
+inline Tensor operator<(double a, const Tensor& b) { return b > a; }
+inline Tensor operator<=(double a, const Tensor& b) { return b >= a; }
+inline Tensor operator>(double a, const Tensor& b) { return b < a; }
+inline Tensor operator>=(double a, const Tensor& b) { return b <= a; }
 Tensor operator!(const Tensor& mask);   // boolean only
 Tensor isnan(const Tensor& x);
 

@@ -108,6 +108,12 @@ TEST_CASE("tensor: comparisons are elementwise and broadcast; nan is unequal to 
   check_values<bool>(a >= 1.0, {3}, {true, true, false});
   check_values<bool>(a == 2.0, {3}, {false, true, false});
   check_values<bool>(a != 2.0, {3}, {true, false, true});
+  check_values<bool>(1.5 > a, {3}, {true, false, false});
+  check_values<bool>(2.0 >= a, {3}, {true, true, false});
+  check_values<bool>(1.0 < a, {3}, {false, true, false});
+  check_values<bool>(1.0 <= a, {3}, {true, true, false});
+  check_values<bool>(2.0 == a, {3}, {false, true, false});
+  check_values<bool>(2.0 != a, {3}, {true, false, true});
   check_values<bool>(isnan(a), {3}, {false, false, true});
   check_values<bool>(!isnan(a), {3}, {true, true, false});
   check_values<bool>(a == a, {3}, {true, true, false});
