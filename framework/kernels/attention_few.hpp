@@ -1,5 +1,5 @@
 // For isa_attention.cpp only: attention of few queries. With one small block there is no reuse that would pay for
-// transposing: scores are dot products of rows, and every other product reads and writes rows in place. No scratch memory.
+// transposing: scores are dot products of rows, and every other product reads and writes rows in place.
 #pragma once
 
 #include "framework/kernels/attention_parts.hpp"
@@ -18,8 +18,8 @@ bool few(const AttentionProblem<T>& p) {
 // y[j, i] = x1[j] . x2[i] * factor for rows of `inner` numbers, a whole number of batches. One batch of products at a
 // time: as many sums as lanes, added up by transposing them.
 template <class T>
-void dot_products(std::int64_t rows1, const T* x1, std::int64_t row1, std::int64_t rows2, const T* x2, std::int64_t row2,
-                  std::int64_t inner, T factor, T* y, std::int64_t ldy) {
+void dot_products(std::int64_t rows1, const T* x1, std::int64_t row1, std::int64_t rows2, const T* x2,
+                  std::int64_t row2, std::int64_t inner, T factor, T* y, std::int64_t ldy) {
   constexpr std::int64_t lanes = Lanes<T>::count;
   constexpr int N = lanes >= 16 ? 4 : lanes >= 4 ? 2 : 1, M = int(lanes) / N;
   for (std::int64_t j = 0; j < rows1; j += M)
@@ -43,7 +43,8 @@ void dot_products(std::int64_t rows1, const T* x1, std::int64_t row1, std::int64
       T found[lanes];
       store(found, total * Batch<T>(factor));
       for (std::int64_t m = 0; m < std::min<std::int64_t>(M, rows1 - j); ++m)
-        for (std::int64_t n = 0; n < std::min<std::int64_t>(N, rows2 - i); ++n) y[(j + m) * ldy + i + n] = found[m * N + n];
+        for (std::int64_t n = 0; n < std::min<std::int64_t>(N, rows2 - i); ++n)
+          y[(j + m) * ldy + i + n] = found[m * N + n];
     }
 }
 

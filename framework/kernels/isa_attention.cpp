@@ -7,13 +7,14 @@
 namespace surgeon::kernels {
 namespace {
 
-// The rows of one head, contiguous enough to stay in the nearest cache: rows far apart share its sets.
+// The keys or values of one head, copied when they lie so far apart and are so many that they would fight for the same
+// places in the caches.
 template <class T>
 class Rows {
  public:
   Rows(const T* data, std::int64_t row, std::int64_t rows, std::int64_t columns)
-      : copy_(row == columns ? 0 : rows * columns), data_(data), row_(row) {
-    if (row == columns) return;
+      : copied_(row != columns && rows > 256), copy_(copied_ ? rows * columns : 0), data_(data), row_(row) {
+    if (!copied_) return;
     for (std::int64_t i = 0; i < rows; ++i) std::copy_n(data + i * row, columns, copy_.data() + i * columns);
     data_ = copy_.data();
     row_ = columns;
@@ -24,6 +25,7 @@ class Rows {
   std::int64_t row() const { return row_; }
 
  private:
+  bool copied_;
   Scratch<T> copy_;
   const T* data_;
   std::int64_t row_;
@@ -34,8 +36,8 @@ constexpr auto unchanged = [](const Batch<T>& v, std::int64_t) { return v; };
 
 // y[d, queries of the run] += (rows of x)^T weights, over what is seen.
 template <class T>
-void add_columns(const Rows<T>& x, std::int64_t key, std::int64_t d, const T* weights, std::int64_t width, const Run& run,
-                 T* y) {
+void add_columns(const Rows<T>& x, std::int64_t key, std::int64_t d, const T* weights, std::int64_t width,
+                 const Run& run, T* y) {
   weights += run.first;
   y += run.first;
   if (run.words && !finite(x.at(key), run.size, d, x.row()))
