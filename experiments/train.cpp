@@ -151,7 +151,7 @@ class Run {
       for (const Row& row : trainer_.updates()) lab_.row(row);
     if (due(k_.log_every) || done == 1) {
       lab_.row({{"kind", "step"}, {"step", done}, {"loss", step.loss}, {"lr", step.lr},
-                {"gradient_norm", step.gradient_norm}});
+                {"gradient_norm", step.gradient_norm}, {"skipped", step.skipped}});
       curves_.loss.x.push_back(double(done));
       curves_.loss.y.push_back(step.loss);
     }

@@ -20,6 +20,7 @@ namespace {
 enum Stream : std::uint64_t { weights = 1, held_out_data = 2, samples = 3, data = 1ull << 32, drops = 1ull << 48 };
 
 constexpr std::int64_t held_out_sequences = 256;
+constexpr std::int64_t most_weights = 1 << 24;   // of one block, in a look
 
 bool finite(const Tensor& x) { return x.size() == 0 || std::isfinite(max(abs(x)).item()); }
 
@@ -124,6 +125,7 @@ void add_training_options(Options& o, TrainKnobs& k) {
         {.choices = {"constant", "warmup", "cosine", "warmup-cosine", "step", "exponential"}});
   o.add("--warmup", k.warmup, "steps until the learning rate is full", {.low = 0, .high = 1e9});
   o.add("--clip", k.clip, "the largest norm of the gradient; 0: any", {.low = 0});
+  o.add("--outliers", k.outliers, "skip steps whose gradient is so many times the usual; 0: none", {.low = 0});
   o.add("--overfit-one-batch", k.overfit_one_batch, "the first batch again and again: a model that cannot is broken");
 }
 
@@ -166,7 +168,11 @@ void check_memory(const TransformerConfig& config, std::int64_t batch) {
   const double layers = double(config.layers), V = double(config.vocabulary);
   const double parameters = V * d * (config.tied ? 1 : 2) + T * d + layers * (4 * d * d + 2 * d * hidden);
   // What a step keeps until the walk back: a dozen vectors of each width per token and block, and the logits thrice.
-  const double values = double(batch) * T * (layers * (12 * d + 3 * hidden) + 3 * V) + double(batch * b.heads) * T;
+  double values = double(batch) * T * (layers * (12 * d + 3 * hidden) + 3 * V);
+  const AttentionOptions& rules = config.attention;
+  const bool keeps_weights = rules.weighting != Weighting::softmax || rules.soft_cap > 0.0 || b.dropout > 0.0 ||
+                             b.projections.learned_scale || config.positions == Positions::alibi;
+  if (keeps_weights) values += 5 * layers * double(batch * b.heads) * T * T;
   const double bytes = (4 * parameters + values) * double(element_size(b.dtype));   // weights, gradients, two moments
   struct sysinfo machine {};
   if (sysinfo(&machine) != 0) return;
@@ -180,7 +186,8 @@ void check_memory(const TransformerConfig& config, std::int64_t batch) {
 // ---- Training ------------------------------------------------------------------------------------------------------
 Trainer::Trainer(const TrainKnobs& knobs, Task task, std::uint64_t seed, Dtype dtype)
     : knobs_(knobs), task_(std::move(task)), seed_(seed), model_(model_of(knobs_, task_, seed_, dtype)),
-      parameters_(model_.parameters()), optimizer_(optimizer_of(knobs_, parameters_)), schedule_(schedule_of(knobs_)) {}
+      parameters_(model_.parameters()), optimizer_(optimizer_of(knobs_, parameters_)), schedule_(schedule_of(knobs_)),
+      guard_({.factor = knobs_.outliers > 0.0 ? knobs_.outliers : 10.0}) {}
 
 Batch Trainer::batch_at(std::int64_t step, std::int64_t part) const {
   const std::int64_t number = knobs_.overfit_one_batch ? part : step * knobs_.accumulate + part;
@@ -212,10 +219,13 @@ Trainer::Step Trainer::step() {
     diverge("the gradient's norm", size, "none: the norm itself is too large");
   }
   const double lr = schedule_(done_);
-  optimizer_->set_lr(lr);
-  optimizer_->step(gradients);
+  const bool skipped = knobs_.outliers > 0.0 && !guard_.accept(size);
+  if (!skipped) {
+    optimizer_->set_lr(lr);
+    optimizer_->step(gradients);
+  }
   ++done_;
-  return {loss_sum / double(knobs_.accumulate), lr, size};
+  return {loss_sum / double(knobs_.accumulate), lr, size, skipped};
 }
 
 std::string Trainer::first_bad_tensor(const Batch& batch) const {
@@ -264,11 +274,19 @@ std::vector<double> head_norms(const Tensor& x, std::int64_t heads, std::int64_t
   return own;
 }
 
+// The norm of each row's Jacobian, dw/ds.
+std::vector<double> jacobian_norms(const Tensor& w, const std::string& weighting) {
+  if (weighting == "sigmoid") return row_norms(w * (1.0 - w));
+  if (weighting == "softmax") return softmax_jacobian_norm(w);
+  return softmax_jacobian_norm(concat({w, 1.0 - sum(w, Over{{-1}, true})}, -1));   // with the key "nothing"
+}
+
 // Rows that see one key alone have no choice: they count for nothing.
-Row attention_row(const Tensor& scores, const Tensor& weights, std::int64_t heads, std::int64_t head) {
+Row attention_row(const Tensor& scores, const Tensor& weights, const std::string& weighting, std::int64_t heads,
+                  std::int64_t head) {
   const Tensor seen = (scores > -std::numeric_limits<double>::infinity()).to(Dtype::int64);
   const Tensor choices = sum(seen, -1);
-  const std::vector<double> entropies = entropy(weights), jacobians = softmax_jacobian_norm(weights);
+  const std::vector<double> entropies = entropy(weights), jacobians = jacobian_norms(weights, weighting);
   const Tensor highest = max(scores, -1).to(Dtype::float64);
   const std::int64_t T = scores.shape(-2);
   std::vector<double> own, norms;
@@ -289,7 +307,10 @@ std::vector<Row> Trainer::look() {
   before_.clear();
   for (const Tensor& parameter : parameters_.tensors()) before_.push_back(parameter.detach());
   Probe seen("blocks.*.attention.*");
-  const Tensor loss = loss_of(batch_at(done_, 0), nullptr);
+  const std::int64_t weights = knobs_.heads * task_.tokens * task_.tokens;
+  const std::int64_t most = std::max<std::int64_t>(most_weights / weights, 1);
+  const Batch batch = batch_at(done_, 0);
+  const Tensor loss = loss_of({slice(batch.tokens, 0, 0, most), slice(batch.targets, 0, 0, most)}, nullptr);
   std::vector<Tensor> asked = parameters_.tensors();
   const std::size_t parameters = asked.size();
   for (std::int64_t layer = 0; layer < knobs_.layers; ++layer)
@@ -302,7 +323,7 @@ std::vector<Row> Trainer::look() {
     const auto& value = [&](const char* name) { return seen[fmt::format("blocks.{}.attention.{}", layer, name)]; };
     for (std::int64_t head = 0; head < knobs_.heads; ++head) {
       Row row{{"kind", "head"}, {"step", done_}, {"layer", layer}, {"head", head}};
-      row = row + attention_row(value("scores"), value("weights"), knobs_.heads, head);
+      row = row + attention_row(value("scores"), value("weights"), knobs_.weighting, knobs_.heads, head);
       for (std::size_t i = 0; i < 3; ++i) {
         const std::int64_t heads = i == 0 ? knobs_.heads : kv_heads;
         const std::vector<double> norms =
@@ -362,11 +383,15 @@ void Trainer::save(const std::filesystem::path& path, const std::string& config)
   const Batch next = batch_at(done_, 0);
   const double loss = loss_of(next, nullptr).item();   // weights that cannot go on would replace some that can
   if (!std::isfinite(loss)) diverge("loss", loss, first_bad_tensor(next));
-  save_checkpoint(path, parameters_, *optimizer_, {.step = done_, .cursor = done_, .config = config});
+  const Parameters extra{{"outliers", guard_.state()}};
+  save_checkpoint(path, parameters_, *optimizer_,
+                  {.step = done_, .cursor = done_, .config = config, .extra = extra});
 }
 
 void Trainer::load(const std::filesystem::path& path) {
-  done_ = load_checkpoint(path, parameters_, *optimizer_).step;
+  const Progress progress = load_checkpoint(path, parameters_, *optimizer_);
+  guard_.restore(progress.extra["outliers"]);
+  done_ = progress.step;
 }
 
 }  // namespace surgeon

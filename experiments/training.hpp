@@ -25,7 +25,7 @@ struct TrainKnobs {
   double soft_cap = 0.0;
   std::int64_t window = 0;
   std::string optimizer = "adamw", schedule = "warmup";
-  double lr = 1e-3, weight_decay = 0.01, momentum = 0.9, clip = 1.0;
+  double lr = 1e-3, weight_decay = 0.01, momentum = 0.9, clip = 1.0, outliers = 0.0;
   std::int64_t warmup = 100, steps = 600, batch = 64, accumulate = 1;
   bool overfit_one_batch = false;
 };
@@ -48,15 +48,15 @@ class Trainer {
  public:
   Trainer(const TrainKnobs& knobs, Task task, std::uint64_t seed, Dtype dtype);
 
-  struct Step { double loss, lr, gradient_norm; };
-  Step step();                      // one update; Diverged leaves the weights as they were
+  struct Step { double loss, lr, gradient_norm; bool skipped; };
+  Step step();                      // one update, unless it is an outlier; Diverged leaves the weights as they were
   struct Score { double loss, accuracy; };
   Score held_out() const;           // on the same sequences each time
   std::int64_t done() const { return done_; }
   std::int64_t tokens_per_step() const { return knobs_.batch * knobs_.accumulate * task_.tokens; }
 
-  // What attention does on the next batch, and what its gradients are: a row for each head and each parameter. The
-  // steps that follow are the same whether one looked or not.
+  // What attention does on the next batch (on as many of its sequences as 2^24 weights allow), and what its gradients
+  // are: a row for each head and each parameter. The steps that follow are the same whether one looked or not.
   std::vector<Row> look();
   std::vector<Row> updates() const;   // |w - w before| / |w before| of each parameter, since the last look()
   std::string sample(std::int64_t length) const;   // what the model writes
@@ -81,6 +81,7 @@ class Trainer {
   Parameters parameters_;
   std::unique_ptr<Optimizer> optimizer_;
   Schedule schedule_;
+  OutlierGuard guard_;
   std::int64_t done_ = 0;
   std::vector<Tensor> before_;      // the weights when look() was called
 };

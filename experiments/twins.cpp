@@ -211,7 +211,7 @@ std::string shown(const std::vector<double>& values) {
 
 void show_table(Lab& lab, const Knobs& k, const Numbers& numbers, const std::vector<Family>& families) {
   Table learning{"Learning (mean and standard error over seeds)",
-                 {"rule", "held-out loss", "accuracy", "step of 90 %", "ms/step", "weights apart"}, {}};
+                 {"rule", "held-out loss", "accuracy", "90 % at step", "after s", "ms/step", "weights apart"}, {}};
   Table inside{"Inside the heads, before the first step and after the last",
                {"rule", "entropy", "", "dead rows", "", "median |dQ|", "", "RMS |dQ|", ""}, {}};
   for (std::size_t i = 0; i < k.rules.size(); ++i) {
@@ -220,8 +220,10 @@ void show_table(Lab& lab, const Knobs& k, const Numbers& numbers, const std::vec
     std::vector<double> milliseconds;
     for (const Family& f : families) milliseconds.push_back(1000 * f.seconds[i] / double(k.steps));
     const std::int64_t step = numbers.first(rule, "accuracy", 0.9);
+    const double pace = statistics(milliseconds).mean;
     learning.rows.push_back({rule, shown(at_end("loss")), shown(at_end("accuracy")),
-                             step < 0 ? "never" : std::to_string(step), number(statistics(milliseconds).mean),
+                             step < 0 ? "never" : std::to_string(step),
+                             step < 0 ? "" : number(double(step) * pace / 1000), number(pace),
                              shown(at_end("distance"))});
     std::vector<std::string> line{rule};
     for (const char* column : {"entropy", "dead_rows", "grad_q_median", "grad_q_rms"})
@@ -306,7 +308,7 @@ Experiment twins() {
           "What does a score rule do to learning, when all else is the same?",
           "Trains twins that share weights, data and order and differ in the rule for their scores, over several "
           "seeds. Measures held-out loss and accuracy, entropy, dead rows and the gradients of Q, K and V as they "
-          "learn, and where the twins part. Look at the step of 90 % accuracy, then at the median and the RMS of "
+          "learn, and where the twins part. Look at the step that reaches 90 %, then at the median and the RMS of "
           "|dQ|: they can move in opposite directions.",
           {"surgeon twins", "surgeon twins --rules sqrt,none,inverse,qk-l2+10 --task copy --seeds 8"},
           knobs<Knobs>(options, run),

@@ -63,7 +63,8 @@ TEST_CASE("loss and gradients of two-layer GPTs are PyTorch's") {
       CHECK(std::abs(loss.item() - golden["loss"].get<double>()) < 1e-12);
       const std::vector<Tensor> gradients = grad(loss, parameters.tensors());
       std::size_t i = 0;
-      for (const auto& [name, parameter] : parameters) {
+      for (const auto& named : parameters) {
+        const auto& name = named.first;
         CAPTURE(name);
         double sum = 0, squares = 0, product = 0;
         const auto values = gradients[i++].values<double>();

@@ -327,7 +327,9 @@ TEST_CASE("Transformer: every parameter gets a gradient, and each is right") {
       const Tensor loss = cross_entropy(model(input), target);
       const std::vector<Tensor> gradients = grad(loss, parameters.tensors());
       std::size_t i = 0;
-      for (const auto& [name, value] : parameters) {
+      for (const auto& named : parameters) {   // clang 14 captures no structured bindings
+        const auto& name = named.first;
+        const Tensor& value = named.second;
         CAPTURE(name);
         const Tensor& g = gradients[i++];
         if (!name.ends_with("W_k.bias")) CHECK(max(abs(g)).item() > 1e-7);
@@ -384,9 +386,9 @@ TEST_CASE("Transformer: probes see each layer's intermediates by name, with thei
         "blocks.0.middle[2, 4, 4] blocks.0.feed_forward.input[2, 4, 4] blocks.0.feed_forward.inner[2, 4, 6] "
         "blocks.0.feed_forward.hidden[2, 4, 6] blocks.0.feed_forward.output[2, 4, 4] blocks.0.output[2, 4, 4] "
         "norm[2, 4, 4] logits[2, 4, 7] ");
-  for (const auto& [name, gradient] : look.gradients(sum(y * y))) {
-    CAPTURE(name);
-    CHECK(max(abs(gradient)).item() > 0.0);
+  for (const auto& named : look.gradients(sum(y * y))) {
+    CAPTURE(named.first);
+    CHECK(max(abs(named.second)).item() > 0.0);
   }
 }
 

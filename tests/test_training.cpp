@@ -40,6 +40,7 @@ TrainKnobs tiny(const std::string& task = "copy") {
   k.batch = 4;
   k.warmup = 3;
   k.dropout = 0.1;
+  k.outliers = 20.0;
   return k;
 }
 
@@ -167,8 +168,8 @@ TEST_CASE("what a look says is there for each head and each parameter") {
   const std::vector<Row> rows = trainer.look();
   CHECK(rows.size() == 4 + trainer.model().parameters().size());   // 2 layers of 2 heads
   for (const Row& row : rows)
-    for (const auto& [column, value] : row)
-      if (const double* x = std::get_if<double>(&value)) CHECK_MESSAGE(std::isfinite(*x), column);
+    for (const auto& cell : row)
+      if (const double* x = std::get_if<double>(&cell.second)) CHECK_MESSAGE(std::isfinite(*x), cell.first);
   trainer.step();
   CHECK(trainer.updates().size() == trainer.model().parameters().size());
 }
