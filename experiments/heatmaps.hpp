@@ -13,7 +13,7 @@ namespace surgeon::experiments {
 // Entry `index` of a tensor [n, rows, columns], or a matrix [rows, columns].
 inline Heatmap heatmap_of(const Tensor& x, std::int64_t index = 0) {
   Heatmap map;
-  map.x_label = "Key";
+  map.x_label = "Key / Value";
   map.y_label = "Query";
   const Tensor values = x.to(Dtype::float64);
   const std::size_t rows = std::size_t(x.shape(-2)), columns = std::size_t(x.shape(-1));

@@ -416,7 +416,7 @@ TEST_CASE("figures: SVG and PNG beside the data; tokens with gnuplot's special c
             .err == "");
   const std::string svg = contents("a/figures/heatmap.svg");
   for (const char* token :
-       {"a_b", "c^2", "{x}", "it's", "&lt;t>&amp;", "50% 'of' \\n", "Attention weight", "Key", "Query"})
+       {"a_b", "c^2", "{x}", "it's", "&lt;t>&amp;", "50% 'of' \\n", "Attention weight", "Key / Value", "Query"})
     CHECK_MESSAGE(svg.find(token) != std::string::npos, token);
   CHECK(contents("a/figures/heatmap.png").starts_with("\x89PNG"));
 }
