@@ -20,7 +20,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct Knobs : TrainKnobs {
-  std::int64_t log_every = 10, look_every = 100, validate_every = 100, checkpoint_every = 200, keep = 3, stop_after = 0;
+  std::int64_t log_every = 10, look_every = 100, validate_every = 50, checkpoint_every = 200, keep = 3, stop_after = 0;
   std::int64_t sample_length = 300;
   std::string resume = {};
 };
@@ -110,6 +110,7 @@ class Run {
 
   void go() {
     try {
+      if (trainer_.done() == 0) validate();
       while (trainer_.done() < k_.steps) one_step();
     } catch (const Diverged& error) {
       throw std::runtime_error(fmt::format("{}; the last good checkpoint is {}", error.what(),
@@ -265,9 +266,9 @@ Experiment train() {
       "steps a row says, for each layer and head, entropy, largest score, dead rows and the gradients of Q, K and V; "
       "for each weight its gradient and how far a step moves it. Look at the held-out accuracy first, then at which "
       "heads die. Ctrl-C ends the step, saves, and exits 130; --resume goes on to the same bits.",
-      {"surgeon train copy", "surgeon train induction --scale none --layers 2 --steps 2000",
-       "surgeon train text --d-model 128 --tokens 128 --steps 2000",
-       "surgeon train copy --resume runs/latest --steps 3000"},
+      {"surgeon train copy", "surgeon train copy --resume runs/latest --steps 900",
+       "surgeon train induction --scale none --positions rotary",
+       "surgeon train text --d-model 128 --tokens 128 --steps 2000"},
       [](Options& o) -> std::function<void(Lab&)> {
         auto k = std::make_shared<Knobs>();
         // First of all checks, and before anything is written, so that the run's own config says what it was.
