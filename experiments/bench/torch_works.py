@@ -9,8 +9,6 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-torch.set_num_threads(int(sys.argv[1]))
-
 
 def normal(*shape):
     return torch.randn(*shape)
@@ -151,6 +149,7 @@ def median_time(run, seconds):
 
 
 def main():
+    torch.set_num_threads(int(sys.argv[1]))
     print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
     prepared = {}
     for line in sys.stdin:
@@ -163,4 +162,5 @@ def main():
         print(json.dumps({"seconds": median_time(prepared[name], float(seconds))}), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()
