@@ -72,10 +72,10 @@ void check_attention(const Tensor& Q, const Tensor& K, const Tensor& V) {
   require(Q.shape(-1) == K.shape(-1), all, "d_k ", Q.shape(-1), " of Q and ", K.shape(-1), " of K differ");
   require(Q.shape(-1) >= 1, all, "d_k is 0");
   require(K.shape(-2) == V.shape(-2), all, K.shape(-2), " keys but ", V.shape(-2), " values");
-  require(K.shape(-2) >= 1, all, "there is no key");
 }
 
 void check_attention_options(const AttentionOptions& options, const Shape& scores, Dtype dtype) {
+  require(scores.back() >= 1, "attention: scores ", scores, ": there is no key");
   require(std::isfinite(options.soft_cap) && options.soft_cap >= 0.0, "attention: soft_cap = ", options.soft_cap,
           ": it must be positive, or 0 for none");
   require(options.window >= 0, "attention: window = ", options.window, ": it must be positive, or 0 for none");

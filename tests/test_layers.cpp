@@ -174,6 +174,9 @@ TEST_CASE("MultiHeadAttention refuses heads that do not divide") {
   CHECK_THROWS_WITH_AS(MultiHeadAttention(8, 4, {.kv_heads = 3}, rng), doctest::Contains("kv_heads = 3"),
                        std::invalid_argument);
   const MultiHeadAttention layer(8, 2, rng);
+  for (const bool return_weights : {false, true})
+    CHECK_THROWS_WITH_AS(layer(zeros({2, 0, 8}), {.return_weights = return_weights}), doctest::Contains("no key"),
+                         std::invalid_argument);
   CHECK_THROWS_WITH_AS(layer(zeros({2, 3, 9})), doctest::Contains("[2, 3, 9] is not [batch, T, 8]"),
                        std::invalid_argument);
 }
