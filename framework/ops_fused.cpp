@@ -373,7 +373,9 @@ Tensor cross_entropy_reference(Tensors in, const CrossEntropyOptions& options, d
     counted[i] = target != options.ignore_index;
     safe[i] = counted[i] ? target : 0;
   }
-  const Tensor likelihood = log_softmax(reshape(in[0], {n, classes}), -1);
+  // An ignored row may hold anything, nan too.
+  const Tensor ignored = reshape(!tensor(counted, {n}), {n, 1});
+  const Tensor likelihood = log_softmax(masked_fill(reshape(in[0], {n, classes}), ignored, 0.0), -1);
   Tensor loss = -reshape(gather(likelihood, -1, tensor(safe, {n, 1})), {n});
   if (options.label_smoothing > 0)
     loss = (1 - options.label_smoothing) * loss - options.label_smoothing * mean(likelihood, -1);
