@@ -148,7 +148,8 @@ TEST_CASE("scaling: its numbers are those of the definitions, for a draw compute
 TEST_CASE("scaling: a draw does not depend on how many there are, nor on the other d_k") {
   const Elsewhere e;
   const auto first_row = [](const std::vector<std::string>& words) {
-    for (const json& row : json::parse(surgeon_says(words).out)["rows"])
+    const json object = json::parse(surgeon_says(words).out);
+    for (const json& row : object["rows"])
       if (row["d_k"] == 16 && row["metric"] == "grad_q") return row["p05"].get<double>();
     return 0.0;
   };
@@ -417,7 +418,7 @@ TEST_CASE("figures: SVG and PNG beside the data; tokens with gnuplot's special c
   const std::string svg = contents("a/figures/heatmap.svg");
   for (const char* token :
        {"a_b", "c^2", "{x}", "it's", "&lt;t>&amp;", "50% 'of' \\n", "Attention weight", "Key / Value", "Query"})
-    CHECK_MESSAGE(svg.find(token) != std::string::npos, token);
+    CHECK_MESSAGE(svg.find(token) != std::string::npos, std::string(token));
   CHECK(contents("a/figures/heatmap.png").starts_with("\x89PNG"));
 }
 
