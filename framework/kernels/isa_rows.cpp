@@ -1,6 +1,5 @@
 // Row kernels; built once per instruction set. Every row is treated alike wherever it lies: whole batches, and one
 // masked batch for the rest, so that short rows are as fast per batch as long ones.
-#include <array>
 #include <cmath>
 #include <limits>
 #include <utility>
@@ -23,9 +22,18 @@ template <class T> constexpr T nan = std::numeric_limits<T>::quiet_NaN();
 
 struct Whole {};
 struct Part { Size n; };   // the first n lanes
+struct Fourfold {};        // four batches
 
 template <class T> Batch<T> take(const T* x, Whole, T = T(0)) { return load(x); }
 template <class T> void put(T* y, const Batch<T>& v, Whole) { store(y, v); }
+template <class T> Four<T> take(const T* x, Fourfold, T = T(0)) {
+  Four<T> y;
+  for (Size k = 0; k < 4; ++k) y.v[k] = load(x + k * lanes<T>);
+  return y;
+}
+template <class T> void put(T* y, const Four<T>& v, Fourfold) {
+  for (Size k = 0; k < 4; ++k) store(y + k * lanes<T>, v.v[k]);
+}
 
 #if defined(__AVX512F__)
 inline Batch<float> take(const float* x, Part part, float fill = 0) {
@@ -70,10 +78,20 @@ template <class T> void put(T* y, const Batch<T>& v, Part part) {
 }
 #endif
 
-// f(i, part) for each batch of a row of n.
+// f(i, part) for each batch of a row of n. Here and below f is taken by value and captures by value: through a
+// reference, all it captured would be read again after every store. Flattened, or f's constants would be too.
 template <class T, class F>
-void each(Size n, const F& f) {
+[[gnu::flatten]] void each(Size n, F f) {
   Size i = 0;
+  for (; i + lanes<T> <= n; i += lanes<T>) f(i, Whole());
+  if (i < n) f(i, Part{n - i});
+}
+
+// The same by four batches as long as there are; f must take them.
+template <class T, class F>
+[[gnu::flatten]] void each_or_four(Size n, F f) {
+  Size i = 0;
+  for (; i + 4 * lanes<T> <= n; i += 4 * lanes<T>) f(i, Fourfold());
   for (; i + lanes<T> <= n; i += lanes<T>) f(i, Whole());
   if (i < n) f(i, Part{n - i});
 }
@@ -96,7 +114,7 @@ T fold(const Batch<T>& v, const F& f) {
 
 // f(i, part) folded over a row by op, four batches side by side so that none waits for the one before.
 template <class T, class F, class Op>
-T fold_row(Size n, T start, const F& f, const Op& op) {
+[[gnu::flatten]] T fold_row(Size n, T start, F f, Op op) {
   Batch<T> a(start), b(start), c(start), d(start);
   Size i = 0;
   for (; i + 4 * lanes<T> <= n; i += 4 * lanes<T>) {
@@ -118,10 +136,14 @@ template <class T> struct Wide { Batch<double> part[widths<T>]; };
 
 template <class V, std::size_t... I>
 Wide<float> widen_halves(const V& v, std::index_sequence<I...>) {
+  const auto low = __builtin_shufflevector(v, v, I...), high = __builtin_shufflevector(v, v, (I + sizeof...(I))...);
+#if defined(__AVX512F__)
+  return {{Batch<double>(_mm512_cvtps_pd(low)), Batch<double>(_mm512_cvtps_pd(high))}};
+#else
   using D = Batch<double>;
   using Half = decltype(D::data);
-  return {{D(Half(__builtin_convertvector(__builtin_shufflevector(v, v, I...), Half))),
-           D(Half(__builtin_convertvector(__builtin_shufflevector(v, v, (I + sizeof...(I))...), Half)))}};
+  return {{D(Half(__builtin_convertvector(low, Half))), D(Half(__builtin_convertvector(high, Half)))}};
+#endif
 }
 template <class T>
 Wide<T> widen(const Batch<T>& v) {
@@ -130,57 +152,65 @@ Wide<T> widen(const Batch<T>& v) {
   else return widen_halves(v.data, std::make_index_sequence<std::size_t(lanes<T> / 2)>());
 }
 
-// Several sums at once, of batches that are added up in fours before they are widened.
-template <class T, std::size_t N>
-class Sums {
+// The sum of what is added, batch by batch.
+template <class T>
+class Sum {
  public:
-  using Terms = std::array<Batch<T>, N>;
-  Sums() {
-    for (auto& sum : sums_)
-      for (auto& part : sum.part) part = Batch<double>(0.0);
+  Sum() {
+    for (auto& part : sum_.part) part = Batch<double>(0.0);
   }
-  void add(const Terms& terms) {
-    for (std::size_t i = 0; i < N; ++i) {
-      const Wide<T> w = widen<T>(terms[i]);
-      for (std::size_t k = 0; k < widths<T>; ++k) sums_[i].part[k] += w.part[k];
-    }
+  void add(const Batch<T>& v) {
+    const Wide<T> w = widen<T>(v);
+    for (std::size_t k = 0; k < widths<T>; ++k) sum_.part[k] += w.part[k];
   }
-  void add(const Terms& a, const Terms& b, const Terms& c, const Terms& d) {
-    Terms all;
-    for (std::size_t i = 0; i < N; ++i) all[i] = (a[i] + b[i]) + (c[i] + d[i]);
-    add(all);
-  }
-  std::array<double, N> values() const {
-    std::array<double, N> values;
-    for (std::size_t i = 0; i < N; ++i) {
-      Batch<double> all = sums_[i].part[0];
-      for (std::size_t k = 1; k < widths<T>; ++k) all += sums_[i].part[k];
-      values[i] = fold<double>(all, [](const auto& a, const auto& b) { return a + b; });
-    }
-    return values;
+  void add(const Four<T>& v) { add((v.v[0] + v.v[1]) + (v.v[2] + v.v[3])); }
+  double value() const {
+    Batch<double> all = sum_.part[0];
+    for (std::size_t k = 1; k < widths<T>; ++k) all += sum_.part[k];
+    return fold<double>(all, [](const auto& a, const auto& b) { return a + b; });
   }
 
  private:
-  Wide<T> sums_[N];
+  Wide<T> sum_;
 };
 
-// The sums over a row of each member of f(i, part).
-template <class T, std::size_t N, class F>
-std::array<double, N> totals(Size n, const F& f) {
+// The sum over a row of f(i, part), added up in fours before it is widened.
+template <class T, class F>
+[[gnu::flatten]] double total(Size n, F f) {
   constexpr Size step = lanes<T>;
-  Sums<T, N> sums;
+  Sum<T> sum;
   Size i = 0;
   for (; i + 4 * step <= n; i += 4 * step) {
-    const auto a = f(i, Whole()), b = f(i + step, Whole()), c = f(i + 2 * step, Whole()), d = f(i + 3 * step, Whole());
-    sums.add(a, b, c, d);
+    const Batch<T> a = f(i, Whole()), b = f(i + step, Whole());
+    const Batch<T> c = f(i + 2 * step, Whole()), d = f(i + 3 * step, Whole());
+    sum.add((a + b) + (c + d));
   }
-  for (; i + step <= n; i += step) sums.add(f(i, Whole()));
-  if (i < n) sums.add(f(i, Part{n - i}));
-  return sums.values();
+  for (; i + step <= n; i += step) sum.add(f(i, Whole()));
+  if (i < n) sum.add(f(i, Part{n - i}));
+  return sum.value();
 }
+
+// The same for two sums at once.
+template <class T> struct Two { Batch<T> first, second; };
+struct TwoTotals { double first, second; };
 template <class T, class F>
-double total(Size n, const F& f) {
-  return totals<T, 1>(n, [&](Size i, auto part) { return std::array<Batch<T>, 1>{f(i, part)}; })[0];
+[[gnu::flatten]] TwoTotals two_totals(Size n, F f) {
+  constexpr Size step = lanes<T>;
+  Sum<T> first, second;
+  Size i = 0;
+  for (; i + 4 * step <= n; i += 4 * step) {
+    const Two<T> a = f(i, Whole()), b = f(i + step, Whole());
+    const Two<T> c = f(i + 2 * step, Whole()), d = f(i + 3 * step, Whole());
+    first.add((a.first + b.first) + (c.first + d.first));
+    second.add((a.second + b.second) + (c.second + d.second));
+  }
+  const auto add = [&](const Two<T>& terms) {
+    first.add(terms.first);
+    second.add(terms.second);
+  };
+  for (; i + step <= n; i += step) add(f(i, Whole()));
+  if (i < n) add(f(i, Part{n - i}));
+  return {first.value(), second.value()};
 }
 
 // A short row is summed in order, as one would by hand.
@@ -191,7 +221,7 @@ double row_total(const T* x, Size n) {
     for (Size i = 0; i < n; ++i) sum += double(x[i]);
     return sum;
   }
-  return total<T>(n, [&](Size i, auto part) { return take(x + i, part); });
+  return total<T>(n, [=](Size i, auto part) { return take(x + i, part); });
 }
 
 template <class T>
@@ -232,7 +262,7 @@ struct Smaller {
 template <class Op, class T>
 T extreme_but_nan(const T* x, Size n) {
   constexpr T least = Op::template least<T>;
-  const T found = fold_row<T>(n, least, [&](Size i, auto part) { return take(x + i, part, least); },
+  const T found = fold_row<T>(n, least, [=](Size i, auto part) { return take(x + i, part, least); },
                               [](const auto& a, const auto& b) { return Op()(b, a); });
   if (found == least)
     for (Size i = 0; i < n; ++i)
@@ -246,7 +276,7 @@ template <class Op, class T>
 void extreme(const T* x, Size rows, Size cols, T* y) {
   for (Size r = 0; r < rows; ++r, x += cols) {
     auto any = xsimd::isnan(Batch<T>(T(0)));
-    y[r] = fold_row<T>(cols, Op::template least<T>, [&](Size i, auto part) {
+    y[r] = fold_row<T>(cols, Op::template least<T>, [=, &any](Size i, auto part) {
       const Batch<T> v = take(x + i, part, Op::template least<T>);
       any = any | xsimd::isnan(v);
       return v;
@@ -263,16 +293,20 @@ void fill(T* y, Size n, T value) {
   for (Size i = 0; i < n; ++i) y[i] = value;
 }
 
-// The sum of exp(x - max); y, if any, gets the terms.
-template <class T>
+// The sum of exp(x - max); y, if it is kept, gets the terms.
+template <bool keep, class T>
 double sum_of_exp(const T* x, T max, Size n, T* y) {
-  const Batch<T> shift(max);
-  return total<T>(n, [&](Size i, auto part) {
-    const Batch<T> e = exp_gradual<T>(take(x + i, part, -infinity<T>) - shift);
-    if (y) put(y + i, e, part);
-    return e;
+  Sum<T> sum;
+  each_or_four<T>(n, [=, &sum](Size i, auto part) {
+    const auto from = take(x + i, part, -infinity<T>);
+    const auto e = exp_gradual<T>(from - decltype(take(x, part))(max));
+    if constexpr (keep) put(y + i, e, part);
+    sum.add(e);
   });
+  return sum.value();
 }
+template <class T>
+double sum_of_exp(const T* x, T max, Size n) { return sum_of_exp<false>(x, max, n, static_cast<T*>(nullptr)); }
 
 template <class T>
 void softmax_row(const T* x, Size n, T* y) {
@@ -283,8 +317,8 @@ void softmax_row(const T* x, Size n, T* y) {
     const T sum = fold<T>(e, [](const auto& a, const auto& b) { return a + b; });
     return put(y, e / Batch<T>(sum), Part{n});
   }
-  const Batch<T> factor(T(1 / sum_of_exp(x, max, n, y)));
-  each<T>(n, [&](Size i, auto part) { put(y + i, take(y + i, part) * factor, part); });
+  const Batch<T> factor(T(1 / sum_of_exp<true>(x, max, n, y)));
+  each<T>(n, [=](Size i, auto part) { put(y + i, take(y + i, part) * factor, part); });
 }
 template <class T>
 void softmax(const T* x, Size rows, Size cols, T* y) {
@@ -305,8 +339,8 @@ void softmax_back(const T* y, const T* g, Size rows, Size cols, T* dx) {
       fill(dx, cols, T(0));
       continue;
     }
-    const Batch<T> dot(T(total<T>(cols, [&](Size i, auto part) { return take(y + i, part) * take(g + i, part); })));
-    each<T>(cols, [&](Size i, auto part) { put(dx + i, take(y + i, part) * (take(g + i, part) - dot), part); });
+    const Batch<T> dot(T(total<T>(cols, [=](Size i, auto part) { return take(y + i, part) * take(g + i, part); })));
+    each<T>(cols, [=](Size i, auto part) { put(dx + i, take(y + i, part) * (take(g + i, part) - dot), part); });
   }
 }
 
@@ -318,8 +352,8 @@ void log_softmax(const T* x, Size rows, Size cols, T* y) {
       fill(y, cols, max);
       continue;
     }
-    const Batch<T> shift(max), log_sum(T(std::log(sum_of_exp<T>(x, max, cols, nullptr))));
-    each<T>(cols, [&](Size i, auto part) { put(y + i, (take(x + i, part) - shift) - log_sum, part); });
+    const Batch<T> shift(max), log_sum(T(std::log(sum_of_exp(x, max, cols))));
+    each<T>(cols, [=](Size i, auto part) { put(y + i, (take(x + i, part) - shift) - log_sum, part); });
   }
 }
 
@@ -330,9 +364,10 @@ void log_softmax_back(const T* y, const T* g, Size rows, Size cols, T* dx) {
       fill(dx, cols, T(0));
       continue;
     }
-    const Batch<T> all(T(row_total(g, cols)));
-    each<T>(cols, [&](Size i, auto part) {
-      put(dx + i, take(g + i, part) - exp_gradual<T>(take(y + i, part)) * all, part);
+    const T all = T(row_total(g, cols));
+    each_or_four<T>(cols, [=](Size i, auto part) {
+      const auto e = exp_gradual<T>(take(y + i, part));
+      put(dx + i, take(g + i, part) - e * decltype(e)(all), part);
     });
   }
 }
@@ -341,7 +376,7 @@ template <class T>
 void logsumexp(const T* x, Size rows, Size cols, T* y) {
   for (Size r = 0; r < rows; ++r, x += cols) {
     const T max = row_max(x, cols);
-    const double sum = sum_of_exp<T>(x, std::isinf(max) ? T(0) : max, cols, nullptr);   // of +inf: +inf, of -inf: 0
+    const double sum = sum_of_exp(x, std::isinf(max) ? T(0) : max, cols);   // of +inf: +inf, of -inf: 0
     y[r] = std::isinf(max) ? T(std::log(sum)) : T(double(max) + std::log(sum));
   }
 }
@@ -353,8 +388,12 @@ void logsumexp_back(const T* x, const T* y, const T* g, Size rows, Size cols, T*
       fill(dx, cols, T(0));
       continue;
     }
-    const Batch<T> shift(y[r]), factor(g[r]);
-    each<T>(cols, [&](Size i, auto part) { put(dx + i, factor * exp_gradual<T>(take(x + i, part) - shift), part); });
+    const T shift = y[r], factor = g[r];
+    each_or_four<T>(cols, [=](Size i, auto part) {
+      const auto from = take(x + i, part);
+      using B = std::remove_const_t<decltype(from)>;
+      put(dx + i, B(factor) * exp_gradual<T>(from - B(shift)), part);
+    });
   }
 }
 
@@ -363,11 +402,11 @@ template <class T>
 double cross_entropy(const T* x, Size cols, Size target, double smoothing) {
   const T max = row_max(x, cols);
   if (max == -infinity<T>) return infinity<double>;
-  const double log_sum = std::log(sum_of_exp<T>(x, max, cols, nullptr));
+  const double log_sum = std::log(sum_of_exp(x, max, cols));
   const double loss = log_sum + (double(max) - double(x[target]));
   if (smoothing == 0) return loss;
   const Batch<T> shift(max);
-  const double others = total<T>(cols, [&](Size i, auto part) { return shift - take(x + i, part, max); });
+  const double others = total<T>(cols, [=](Size i, auto part) { return shift - take(x + i, part, max); });
   return (1 - smoothing) * loss + smoothing * (log_sum + others / double(cols));
 }
 
@@ -375,8 +414,8 @@ template <class T>
 void cross_entropy_back(const T* x, Size cols, Size target, double smoothing, double g, T* dx) {
   const T max = row_max(x, cols);
   if (max == -infinity<T>) return fill(dx, cols, T(0));
-  const Batch<T> factor(T(g / sum_of_exp(x, max, cols, dx))), uniform(T(g * smoothing / double(cols)));
-  each<T>(cols, [&](Size i, auto part) { put(dx + i, take(dx + i, part) * factor - uniform, part); });
+  const Batch<T> factor(T(g / sum_of_exp<true>(x, max, cols, dx))), uniform(T(g * smoothing / double(cols)));
+  each<T>(cols, [=](Size i, auto part) { put(dx + i, take(dx + i, part) * factor - uniform, part); });
   dx[target] -= T(g * (1 - smoothing));
 }
 
@@ -389,9 +428,9 @@ struct Standard {
   Standard(const T* x, Size n, double eps) {
     const T mean = T(row_total(x, n) / double(n));
     centre = Batch<T>(mean);
-    const auto [first, second] = totals<T, 2>(n, [&](Size i, auto part) {
-      const Batch<T> d = take(x + i, part, mean) - centre;
-      return std::array{d, d * d};
+    const auto [first, second] = two_totals<T>(n, [=, c = centre](Size i, auto part) {
+      const Batch<T> d = take(x + i, part, mean) - c;
+      return Two<T>{d, d * d};
     });
     const double rest = first / double(n);
     offset = Batch<T>(T(rest));
@@ -405,7 +444,7 @@ template <class T>
 void layer_norm(const T* x, const T* gamma, const T* beta, double eps, Size rows, Size cols, T* y) {
   for (Size r = 0; r < rows; ++r, x += cols, y += cols) {
     const Standard<T> standard(x, cols, eps);
-    each<T>(cols, [&](Size i, auto part) {
+    each<T>(cols, [=](Size i, auto part) {
       put(y + i, xsimd::fma(standard.of(x + i, part), take(gamma + i, part), take(beta + i, part)), part);
     });
   }
@@ -420,15 +459,15 @@ void layer_norm_back(const T* x, const T* gamma, const T* g, double eps, Size ro
                      T* dbeta) {
   for (Size r = 0; r < rows; ++r, x += cols, g += cols) {
     const Standard<T> standard(x, cols, eps);
-    const auto [level, along] = totals<T, 2>(cols, [&](Size i, auto part) {
+    const auto [level, along] = two_totals<T>(cols, [=](Size i, auto part) {
       const Batch<T> up = take(g + i, part), h = standard.of(x + i, part), p = up * take(gamma + i, part);
       if (dgamma) add_to(dgamma + i, up * h, part);
       if (dbeta) add_to(dbeta + i, up, part);
-      return std::array{p, p * h};
+      return Two<T>{p, p * h};
     });
     if (!dx) continue;
     const Batch<T> mean(T(level / double(cols))), slope(T(along / double(cols)));
-    each<T>(cols, [&](Size i, auto part) {
+    each<T>(cols, [=](Size i, auto part) {
       const Batch<T> p = take(g + i, part) * take(gamma + i, part);
       put(dx + i, (p - mean - standard.of(x + i, part) * slope) * standard.scale, part);
     });
@@ -438,7 +477,7 @@ void layer_norm_back(const T* x, const T* gamma, const T* g, double eps, Size ro
 
 template <class T>
 double inverse_rms(const T* x, Size n, double eps) {
-  const double squares = total<T>(n, [&](Size i, auto part) {
+  const double squares = total<T>(n, [=](Size i, auto part) {
     const Batch<T> v = take(x + i, part);
     return v * v;
   });
@@ -449,7 +488,7 @@ template <class T>
 void rms_norm(const T* x, const T* gamma, double eps, Size rows, Size cols, T* y) {
   for (Size r = 0; r < rows; ++r, x += cols, y += cols) {
     const Batch<T> scale(T(inverse_rms(x, cols, eps)));
-    each<T>(cols, [&](Size i, auto part) { put(y + i, take(x + i, part) * scale * take(gamma + i, part), part); });
+    each<T>(cols, [=](Size i, auto part) { put(y + i, take(x + i, part) * scale * take(gamma + i, part), part); });
   }
 }
 
@@ -458,14 +497,14 @@ template <class T>
 void rms_norm_back(const T* x, const T* gamma, const T* g, double eps, Size rows, Size cols, T* dx, T* dgamma) {
   for (Size r = 0; r < rows; ++r, x += cols, g += cols) {
     const Batch<T> scale(T(inverse_rms(x, cols, eps)));
-    const double along = total<T>(cols, [&](Size i, auto part) {
+    const double along = total<T>(cols, [=](Size i, auto part) {
       const Batch<T> gh = take(g + i, part) * (take(x + i, part) * scale);
       if (dgamma) add_to(dgamma + i, gh, part);
       return gh * take(gamma + i, part);
     });
     if (!dx) continue;
     const Batch<T> slope(T(along / double(cols)));
-    each<T>(cols, [&](Size i, auto part) {
+    each<T>(cols, [=](Size i, auto part) {
       const Batch<T> p = take(g + i, part) * take(gamma + i, part);
       put(dx + i, (p - take(x + i, part) * scale * slope) * scale, part);
     });
@@ -476,13 +515,14 @@ void rms_norm_back(const T* x, const T* gamma, const T* g, double eps, Size rows
 // ---- Activations --------------------------------------------------------------------------------------------------
 
 // Phi(-|x|) exp(x^2 / 2), the Mills ratio but for a factor, as a polynomial in 1 / (1 + 0.335 |x|), within 2e-8.
-inline Batch<float> upper_tail(const Batch<float>& distance) {
+template <class B>
+B upper_tail(const B& distance) {
   constexpr float terms[] = {-0.027790336541565368f, 0.15306489973667872f, -0.316813182073125f, 0.26894419824196f,
                              -0.0914454789004947f, 0.13792425079619366f, 0.10731082745548694f, 0.1352906582785834f,
                              0.1335092396358963f, 4.92027713930687e-06f};
-  const Batch<float> t = Batch<float>(1.f) / xsimd::fma(distance, Batch<float>(0.335f), Batch<float>(1.f));
-  Batch<float> p(terms[0]);
-  for (std::size_t k = 1; k < std::size(terms); ++k) p = xsimd::fma(p, t, Batch<float>(terms[k]));
+  const B t = B(1.f) / multiply_add(distance, B(0.335f), B(1.f));
+  B p(terms[0]);
+  for (std::size_t k = 1; k < std::size(terms); ++k) p = multiply_add(p, t, B(terms[k]));
   return p;
 }
 
@@ -490,11 +530,14 @@ inline Batch<float> upper_tail(const Batch<float>& distance) {
 struct GeluExact {
   template <class T, class B> static B bell(const B& x) { return exp_gradual<T>(x * x * B(T(-0.5))); }
   template <class T, class B> static B cdf(const B& x, const B& bell) {
+    using One = Batch<T>;
     if constexpr (sizeof(T) == 4) {
-      const B tail = upper_tail(xsimd::abs(x)) * bell;
-      return xsimd::select(x < B(T(0)), tail, B(T(1)) - tail);
+      const B tail = upper_tail(by_batch([](auto& x) { return xsimd::abs(x); }, x)) * bell;
+      return by_batch([](auto& x, auto& tail) {
+        return xsimd::select(x < One(T(0)), tail, One(T(1)) - tail);
+      }, x, tail);
     } else {
-      return B(T(0.5)) + B(T(0.5)) * xsimd::erf(x * B(T(0.7071067811865476)));
+      return B(T(0.5)) + B(T(0.5)) * by_batch([](auto& x) { return xsimd::erf(x); }, x * B(T(0.7071067811865476)));
     }
   }
   template <class T, class B> static B value(const B& x) { return x * cdf<T>(x, bell<T>(x)); }
@@ -525,18 +568,20 @@ struct GeluTanh {
   template <class T, class B> static B value(const B& x) { return x * gate<T>(x); }
   template <class T, class B> static B slope(const B& x) {
     const B s = gate<T>(x);
-    const B near = xsimd::select(xsimd::abs(x) > B(T(100)), B(T(0)), x);   // beyond, s is flat, but x^2 may overflow
+    const B near = by_batch([](auto& x) {   // beyond, s is flat, but x^2 may overflow
+      return xsimd::select(xsimd::abs(x) > Batch<T>(T(100)), Batch<T>(T(0)), x);
+    }, x);
     return s + s * (B(T(1)) - s) * near * (B(T(twice)) + B(T(3 * twice * cubic)) * (near * near));
   }
 };
 
 template <class F, class T>
 void apply(const T* x, T* y, Size n) {
-  each<T>(n, [&](Size i, auto part) { put(y + i, F::template value<T>(take(x + i, part)), part); });
+  each_or_four<T>(n, [=](Size i, auto part) { put(y + i, F::template value<T>(take(x + i, part)), part); });
 }
 template <class F, class T>
 void apply_back(const T* x, const T* g, T* dx, Size n) {
-  each<T>(n, [&](Size i, auto part) {
+  each_or_four<T>(n, [=](Size i, auto part) {
     put(dx + i, take(g + i, part) * F::template slope<T>(take(x + i, part)), part);
   });
 }

@@ -45,7 +45,8 @@ template <> struct ExpNumbers<float> {
   using Bits = std::int32_t;
   static constexpr Bits one = 0x3f800000;
   static constexpr int mantissa = 23;
-  static constexpr float lowest = -105, highest = 89, magic = 12582912, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
+  static constexpr float lowest = -105, highest = 89, magic = 12582912, ln2_high = 0.693359375f,
+                         ln2_low = -2.12194440e-4f;
   static constexpr float terms[] = {0.0013926250831497611f, 0.008363232883682618f, 0.04166655421298415f,
                                     0.16666576666119928f, 0.5f};
 };
@@ -60,34 +61,71 @@ template <> struct ExpNumbers<double> {
                                      0.008333333333330039, 0.041666666666623824, 0.16666666666666669, 0.5};
 };
 
-// exp with gradual underflow, within 1.2 ulp (3 above exp(88.4), where AVX-512's scalef drops a bit): 2^n exp(r), n the
-// nearest integer to x / ln 2. xsimd's gives 0 where the true result is a denormal, and a softmax weight of 1e-40 is not
-// a dead one.
+// Four batches that go through the same steps side by side: the steps of one wait for each other, so that one batch
+// alone keeps the processor a third busy. A function written for a batch takes them too.
+template <class T>
+struct Four {
+  Batch<T> v[4];
+  Four() = default;
+  explicit Four(T x) : v{Batch<T>(x), Batch<T>(x), Batch<T>(x), Batch<T>(x)} {}
+  template <class F, class... Args> [[gnu::always_inline]] static Four of(const F& f, const Args&... args) {
+    Four y;
+    for (int k = 0; k < 4; ++k) y.v[k] = f(args.v[k]...);
+    return y;
+  }
+  friend Four operator+(const Four& a, const Four& b) { return of([](auto& a, auto& b) { return a + b; }, a, b); }
+  friend Four operator-(const Four& a, const Four& b) { return of([](auto& a, auto& b) { return a - b; }, a, b); }
+  friend Four operator*(const Four& a, const Four& b) { return of([](auto& a, auto& b) { return a * b; }, a, b); }
+  friend Four operator/(const Four& a, const Four& b) { return of([](auto& a, auto& b) { return a / b; }, a, b); }
+  friend Four operator-(const Four& a) { return of([](auto& a) { return -a; }, a); }
+};
+
+// f of a batch, or of each of four.
+template <class F, class B, class... Rest>
+[[gnu::always_inline]] inline B by_batch(const F& f, const B& x, const Rest&... rest) {
+  if constexpr (requires { x.v; }) return B::of(f, x, rest...);
+  else return f(x, rest...);
+}
+template <class B> B multiply_add(const B& a, const B& b, const B& c) {   // a b + c
+  return by_batch([](auto& a, auto& b, auto& c) { return xsimd::fma(a, b, c); }, a, b, c);
+}
+
+// p 2^n for one batch; where scalef is missing, by two factors, neither of which overflows or underflows.
 template <class T, class B>
-B exp_gradual(const B& x) {
+B times_power(const B& p, const B& n) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4) return B(_mm512_scalef_ps(p, n));
+  else return B(_mm512_scalef_pd(p, n));
+#else
+  using N = ExpNumbers<T>;
+  using Bits = xsimd::batch<typename N::Bits>;
+  const B magic(N::magic), half = xsimd::fma(n, B(T(0.5)), magic), rest = (n - (half - magic)) + magic;
+  const auto power = [](const B& v) {
+    return xsimd::bitwise_cast<B>((xsimd::bitwise_cast<Bits>(v) << N::mantissa) + Bits(N::one));
+  };
+  return p * power(half) * power(rest);
+#endif
+}
+
+// exp with gradual underflow, within 1.2 ulp (3 above exp(88.4), where AVX-512's scalef drops a bit): 2^n exp(r), n the
+// nearest integer to x / ln 2. xsimd's gives 0 where the true result is a denormal, and a softmax weight of 1e-40 is
+// not a dead one. Always inlined, or its constants are loaded anew for each batch.
+template <class T, class B>
+[[gnu::always_inline]] inline B exp_gradual(const B& x) {
   if constexpr (Lanes<T>::count == 1) {
     return std::exp(x);
   } else {
     using N = ExpNumbers<T>;
     const B magic(N::magic);   // adding it rounds to an integer, held in the low bits
-    const B bounded = xsimd::min(B(N::highest), xsimd::max(B(N::lowest), x));   // in this order nan stays nan
-    const B n = xsimd::fma(bounded, B(T(1.4426950408889634)), magic) - magic;
-    const B r = xsimd::fma(n, B(-N::ln2_low), xsimd::fma(n, B(-N::ln2_high), bounded));
+    const B bounded = by_batch([](auto& x) {   // in this order nan stays nan
+      return xsimd::min(Batch<T>(N::highest), xsimd::max(Batch<T>(N::lowest), x));
+    }, x);
+    const B n = multiply_add(bounded, B(T(1.4426950408889634)), magic) - magic;
+    const B r = multiply_add(n, B(-N::ln2_low), multiply_add(n, B(-N::ln2_high), bounded));
     B p(N::terms[0]);
-    for (std::size_t k = 1; k < std::size(N::terms); ++k) p = xsimd::fma(p, r, B(N::terms[k]));
-    p = xsimd::fma(p * r, r, r) + B(T(1));
-#if defined(__AVX512F__)
-    if constexpr (sizeof(T) == 4) return B(_mm512_scalef_ps(p, n));
-    else return B(_mm512_scalef_pd(p, n));
-#else
-    // 2^n in two factors, neither of which overflows or underflows.
-    using Bits = xsimd::batch<typename N::Bits>;
-    const B half = xsimd::fma(n, B(T(0.5)), magic), rest = (n - (half - magic)) + magic;
-    const auto power = [](const B& v) {
-      return xsimd::bitwise_cast<B>((xsimd::bitwise_cast<Bits>(v) << N::mantissa) + Bits(N::one));
-    };
-    return p * power(half) * power(rest);
-#endif
+    for (std::size_t k = 1; k < std::size(N::terms); ++k) p = multiply_add(p, r, B(N::terms[k]));
+    p = multiply_add(p * r, r, r) + B(T(1));
+    return by_batch([](auto& p, auto& n) { return times_power<T>(p, n); }, p, n);
   }
 }
 
