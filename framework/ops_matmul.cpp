@@ -50,7 +50,7 @@ Shape batch_shape(const Tensor& a, const Tensor& b) {
 // Both of rank 2 or more.
 Tensor product(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   const Sizes sizes = checked_sizes(a, b, options);
-  const auto [m, n, k] = sizes;
+  const std::int64_t m = sizes.m, n = sizes.n, k = sizes.k;   // clang 14 cannot capture a structured binding
   const Shape batch = batch_shape(a, b);
   Shape shape = batch;
   shape.insert(shape.end(), {m, n});

@@ -269,7 +269,7 @@ TEST_CASE("normals have a normal's shape, and its tails out to 5 sigma") {
 
 TEST_CASE("streams, seeds and neighbours are independent") {
   const std::int64_t n = 1000000;
-  const auto numbers = [n](std::uint64_t seed, std::uint64_t stream) {
+  const auto numbers = [](std::uint64_t seed, std::uint64_t stream) {
     Rng rng(seed, stream);
     return randn({n}, rng, Dtype::float64);
   };
