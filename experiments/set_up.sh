@@ -54,12 +54,14 @@ extract_text() {
 }
 
 build() {
+  local built=build/release/.built_$1
+  # Whether there is work is ninja's to say; this only decides whether to ask for patience.
+  if [ ! -e "$built" ] || [ -n "$(find CMakeLists.txt framework layers experiments tests -newer "$built" -print -quit)" ]; then
+    echo "Building (the first time takes minutes) ..." >&2
+  fi
   cmake --preset release > "$log" 2>&1 || fail "configuring"
-  case $(ninja -C build/release -n "$@" 2>&1 | tail -n 1) in
-    *"no work to do"*) return ;;
-  esac
-  echo "Building ..." >&2
   cmake --build --preset release --parallel "$(nproc)" --target "$@" > "$log" 2>&1 || fail "building"
+  touch "$built"
 }
 
 mkdir -p build
