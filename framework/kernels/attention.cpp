@@ -14,8 +14,8 @@ namespace {
 constexpr std::int64_t block = Visibility::block;
 std::int64_t blocks(std::int64_t n) { return (n + block - 1) / block; }
 
-// words[k] gets a bit for each of `size` queries: rows[i * query + k * key]. Eight queries at a time, in bytes, which the
-// compiler does many at once.
+// words[k] gets a bit for each of `size` queries: rows[i * query + k * key]. Eight queries at a time, in bytes, as the
+// compiler does many bytes at once.
 template <class Key>
 void pack(const bool* rows, std::int64_t query, Key key, std::int64_t size, std::int64_t keys, std::uint64_t* words) {
   constexpr std::int64_t chunk = 256;
