@@ -37,6 +37,8 @@ void add_training_options(Options& o, TrainKnobs& k);
 // "none", "sqrt", "inverse", "log-n", "learned" or a number; UsageError otherwise.
 void set_scale(const std::string& rule, TransformerConfig& config);
 TransformerConfig model_config(const TrainKnobs& k, const Task& task, Dtype dtype);
+// With the weights it starts from.
+Transformer make_model(const TrainKnobs& k, const Task& task, Rng& rng, Dtype dtype);
 
 // Refuses, before anything is allocated, what would not fit into this machine's memory. UsageError with the estimate.
 void check_memory(const TransformerConfig& config, std::int64_t batch);

@@ -209,11 +209,12 @@ std::string shown(const std::vector<double>& values) {
   return s.n > 1 ? with_error(s.mean, s.se) : number(s.mean);
 }
 
-void show_table(Lab& lab, const Knobs& k, const Numbers& numbers, const std::vector<Family>& families) {
+void show_tables(Lab& lab, const Knobs& k, const Numbers& numbers, const std::vector<Family>& families) {
   Table learning{"Learning (mean and standard error over seeds)",
-                 {"rule", "held-out loss", "accuracy", "90 % at step", "after s", "ms/step", "weights apart"}, {}};
-  Table inside{"Inside the heads, before the first step and after the last",
-               {"rule", "entropy", "", "dead rows", "", "median |dQ|", "", "RMS |dQ|", ""}, {}};
+                 {"rule", "held-out loss", "accuracy", "90 % at step", "after s", "ms/step"}, {}};
+  const std::string first = "step 0", last = fmt::format("step {}", k.steps);
+  Table rows{"Attention", {"rule", "entropy, " + first, last, "dead rows, " + first, last, "weights apart"}, {}};
+  Table gradients{"Gradient of the queries", {"rule", "median |dQ|, " + first, last, "RMS |dQ|, " + first, last}, {}};
   for (std::size_t i = 0; i < k.rules.size(); ++i) {
     const std::string& rule = k.rules[i];
     const auto at_end = [&](const char* column) { return numbers.of(rule, k.steps, column); };
@@ -223,16 +224,17 @@ void show_table(Lab& lab, const Knobs& k, const Numbers& numbers, const std::vec
     const double pace = statistics(milliseconds).mean;
     learning.rows.push_back({rule, shown(at_end("loss")), shown(at_end("accuracy")),
                              step < 0 ? "never" : std::to_string(step),
-                             step < 0 ? "" : number(double(step) * pace / 1000), number(pace),
-                             shown(at_end("distance"))});
-    std::vector<std::string> line{rule};
-    for (const char* column : {"entropy", "dead_rows", "grad_q_median", "grad_q_rms"})
-      for (const std::int64_t when : {std::int64_t{0}, k.steps})
-        line.push_back(number(statistics(numbers.of(rule, when, column)).mean, 2));
-    inside.rows.push_back(line);
+                             step < 0 ? "" : number(double(step) * pace / 1000), number(pace)});
+    const auto both_ends = [&](const char* column) {
+      const auto at = [&](std::int64_t when) { return number(statistics(numbers.of(rule, when, column)).mean, 2); };
+      return std::pair{at(0), at(k.steps)};
+    };
+    const auto entropy = both_ends("entropy"), dead = both_ends("dead_rows");
+    const auto median = both_ends("grad_q_median"), rms = both_ends("grad_q_rms");
+    rows.rows.push_back({rule, entropy.first, entropy.second, dead.first, dead.second, shown(at_end("distance"))});
+    gradients.rows.push_back({rule, median.first, median.second, rms.first, rms.second});
   }
-  lab.show(learning);
-  lab.show(inside);
+  for (const Table* table : {&learning, &rows, &gradients}) lab.show(*table);
 }
 
 void draw(Lab& lab, const Knobs& k, const Numbers& numbers) {
@@ -266,6 +268,9 @@ std::string verdict_on(const Knobs& k, const Numbers& numbers, const std::string
                                  rule, first, 100 * mean(rule, 0, "dead_rows"), 100 * mean(first, 0, "dead_rows"),
                                  number(mean(rule, 0, "grad_q_median") / mean(first, 0, "grad_q_median"), 2),
                                  number(mean(rule, 0, "grad_q_rms") / mean(first, 0, "grad_q_rms"), 2));
+  if (k.seeds == 1)
+    return text + fmt::format("After {} steps its held-out loss is {} {}; one seed does not tell how much of that is "
+                              "chance.", k.steps, number(std::abs(gap), 2), gap > 0 ? "higher" : "lower");
   if (!(std::abs(gap) > 2 * error))
     return text + fmt::format("After {} steps their held-out losses differ by no more than chance over {} seeds.",
                               k.steps, k.seeds);
@@ -286,11 +291,13 @@ void run(Lab& lab, const Knobs& k) {
   for (const Family& family : families)
     for (const Row& row : family.rows) lab.row(row);
   const Numbers numbers(families);
-  show_table(lab, k, numbers, families);
+  show_tables(lab, k, numbers, families);
   for (std::size_t i = 1; i < k.rules.size(); ++i) {
     const Parting& parting = families[0].parting[i];
-    lab.say(fmt::format("{} and {} part in step 0, at {}, by {} of its norm.", k.rules[0], k.rules[i], parting.tensor,
-                        number(parting.distance)));
+    lab.say(parting.tensor == "none"
+                ? fmt::format("{} and {} are the same before the first step.", k.rules[0], k.rules[i])
+                : fmt::format("{} and {} part before the first step, at {}, by {} of its norm.", k.rules[0], k.rules[i],
+                              parting.tensor, number(parting.distance)));
     lab.result("parts_at_" + k.rules[i], parting.tensor);
   }
   for (const std::string& rule : k.rules) {
