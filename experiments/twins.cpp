@@ -277,6 +277,7 @@ std::string verdict_on(const Knobs& k, const Numbers& numbers, const std::string
   text += fmt::format("After {} steps its held-out loss is {} {} ({:.1f} standard errors), ", k.steps,
                       number(std::abs(gap), 2), gap > 0 ? "higher" : "lower", std::abs(gap) / error);
   const double dead = mean(rule, 0, "dead_rows") - mean(first, 0, "dead_rows");
+  if (std::abs(dead) < 0.005) return text + "which dead rows do not explain.";
   return text + ((dead > 0) == (gap > 0) ? "as its dead rows suggest." : "against what its dead rows suggest.");
 }
 
