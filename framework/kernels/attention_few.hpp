@@ -3,6 +3,7 @@
 #pragma once
 
 #include "framework/kernels/attention_parts.hpp"
+#include "framework/kernels/pool.hpp"
 
 namespace surgeon::kernels {
 namespace {
@@ -11,25 +12,42 @@ constexpr std::int64_t few_queries = 16;
 
 template <class T>
 bool few(const AttentionProblem<T>& p) {
-  constexpr std::int64_t lanes = Lanes<T>::count;
-  return p.Tq <= few_queries && p.Tk <= block && p.d_k % lanes == 0 && p.d_v % lanes == 0;
+  return p.Tq <= few_queries && p.Tk <= block;
 }
 
-// y[j, i] = x1[j] . x2[i] * factor for rows of `inner` numbers, a whole number of batches. One batch of products at a
-// time: as many sums as lanes, added up by transposing them.
+// Rows of whole batches: those of a head in place, or a copy filled up with zeros.
 template <class T>
-void dot_products(std::int64_t rows1, const T* x1, std::int64_t row1, std::int64_t rows2, const T* x2,
-                  std::int64_t row2, std::int64_t inner, T factor, T* y, std::int64_t ldy) {
+struct WholeRows {
+  std::int64_t columns;   // a whole number of batches
+  Scratch<T> copy;
+  const T* data;
+  std::int64_t row;
+
+  WholeRows(const T* from, std::int64_t from_row, std::int64_t rows, std::int64_t d)
+      : columns(padded<T>(d)), copy(columns == d ? 0 : rows * columns), data(from), row(from_row) {
+    if (columns == d) return;
+    data = copy.data();
+    row = columns;
+    for (std::int64_t i = 0; i < rows; ++i)
+      std::fill_n(std::copy_n(from + i * from_row, d, copy.data() + i * columns), columns - d, T(0));
+  }
+};
+
+// y[j, i] = x1[j] . x2[i] * factor, and 0 for i from rows2 up to the width. One batch of products at a time: as many
+// sums as lanes, added up by transposing them.
+template <class T>
+void dot_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor, T* y,
+                  std::int64_t width) {
   constexpr std::int64_t lanes = Lanes<T>::count;
   constexpr int N = lanes >= 16 ? 4 : lanes >= 4 ? 2 : 1, M = int(lanes) / N;
   for (std::int64_t j = 0; j < rows1; j += M)
     for (std::int64_t i = 0; i < rows2; i += N) {
       const T *from1[M], *from2[N];   // past the end the last row again, to be thrown away
-      unrolled<M>([&](auto m) { from1[m] = x1 + std::min(j + m, rows1 - 1) * row1; });
-      unrolled<N>([&](auto n) { from2[n] = x2 + std::min(i + n, rows2 - 1) * row2; });
+      unrolled<M>([&](auto m) { from1[m] = x1.data + std::min(j + m, rows1 - 1) * x1.row; });
+      unrolled<N>([&](auto n) { from2[n] = x2.data + std::min(i + n, rows2 - 1) * x2.row; });
       Batch<T> sums[lanes];
       unrolled<lanes>([&](auto l) { sums[l] = Batch<T>(T(0)); });
-      for (std::int64_t c = 0; c < inner; c += lanes) {
+      for (std::int64_t c = 0; c < x1.columns; c += lanes) {
         Batch<T> b[N];
         unrolled<N>([&](auto n) { b[n] = load(from2[n] + c); });
         unrolled<M>([&](auto m) {
@@ -44,8 +62,21 @@ void dot_products(std::int64_t rows1, const T* x1, std::int64_t row1, std::int64
       store(found, total * Batch<T>(factor));
       for (std::int64_t m = 0; m < std::min<std::int64_t>(M, rows1 - j); ++m)
         for (std::int64_t n = 0; n < std::min<std::int64_t>(N, rows2 - i); ++n)
-          y[(j + m) * ldy + i + n] = found[m * N + n];
+          y[(j + m) * width + i + n] = found[m * N + n];
     }
+  for (std::int64_t j = 0; j < rows1; ++j) std::fill_n(y + j * width + rows2, width - rows2, T(0));
+}
+
+// The same; short rows are transposed, since adding up the sums would cost more.
+template <class T>
+void row_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor, T* y,
+                  std::int64_t width) {
+  constexpr std::int64_t short_row = 64;
+  if (x1.columns > short_row) return dot_products(rows1, x1, rows2, x2, factor, y, width);
+  alignas(64) T x2_t[short_row * few_queries];
+  transpose(x2.data, x2.row, rows2, x2.columns, x2_t, width, true,
+            [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(factor); });
+  small_gemm(rows1, width, x1.columns, {x1.data, x1.row, 1}, x2_t, width, y, width, false);
 }
 
 // All keys at once, unless none is seen: then false.
@@ -57,18 +88,20 @@ bool whole_run(const AttentionProblem<T>& p, const HeadPiece& piece, Run& run) {
   return kind != Kind::none;
 }
 
-// Products of weights with rows of numbers, over what is seen. by_query: c[query] = sum over keys, else c[key] = sum
-// over queries.
+// c = products of weights with whole rows, over what is seen. by_query: c[query] = sum over keys, else c[key] = sum over
+// queries. d: how many columns c has.
 template <class T>
-void few_product(bool by_query, const Run& run, std::int64_t queries, std::int64_t width, const T* weights, const T* b,
-                 std::int64_t ldb, std::int64_t columns, T* c, std::int64_t ldc) {
+void few_product(bool by_query, const Run& run, std::int64_t queries, std::int64_t width, const T* weights,
+                 const WholeRows<T>& b, std::int64_t d, T* c, std::int64_t ldc) {
   const std::int64_t rows = by_query ? queries : run.size, inner = by_query ? run.size : queries;
   const Strided<T> a = by_query ? Strided<T>{weights, 1, width} : Strided<T>{weights, width, 1};
-  if (run.words && !finite(b, inner, columns, ldb))
-    seen_gemm(rows, columns, inner, a, b, ldb, c, ldc, false,
-              [&](auto i, auto, auto k) { return by_query ? bit(run.words[k], i) : bit(run.words[i], k); });
-  else
-    small_gemm(rows, columns, inner, a, b, ldb, c, ldc, false);
+  if (run.words && !finite(b.data, inner, d, b.row))
+    return seen_gemm(rows, d, inner, a, b.data, b.row, c, ldc, false,
+                     [&](auto i, auto, auto k) { return by_query ? bit(run.words[k], i) : bit(run.words[i], k); });
+  if (b.columns == d) return small_gemm(rows, d, inner, a, b.data, b.row, c, ldc, false);
+  Scratch<T> whole(rows * b.columns);
+  small_gemm(rows, b.columns, inner, a, b.data, b.row, whole.data(), b.columns, false);
+  for (std::int64_t i = 0; i < rows; ++i) std::copy_n(whole.data() + i * b.columns, d, c + i * ldc);
 }
 
 template <class T>
@@ -85,8 +118,10 @@ void forward_few(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics, He
     for (std::int64_t q = 0; q < p.Tq; ++q) std::fill_n(O.at(b, h) + q * O.row, p.d_v, T(0));
     return;
   }
-  alignas(64) T scores[block * few_queries] = {};
-  dot_products(run.size, p.K.at(b, h), p.K.row, p.Tq, p.Q.at(b, h), p.Q.row, p.d_k, factors.query, scores, width);
+  const WholeRows<T> Q(p.Q.at(b, h), p.Q.row, p.Tq, p.d_k), K(p.K.at(b, h), p.K.row, p.Tk, p.d_k);
+  const WholeRows<T> V(p.V.at(b, h), p.V.row, p.Tk, p.d_v);
+  alignas(64) T scores[block * few_queries];
+  row_products(run.size, K, p.Tq, Q, factors.query, scores, width);
   Online<T> softmax;
   softmax.start(width);
   softmax.take(scores, width, run, Exponential<T>(factors.exponent));
@@ -98,7 +133,7 @@ void forward_few(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics, He
   for (std::int64_t k = 0; k < run.size; ++k)
     for (std::int64_t i = 0; i < width; i += lanes)
       store(scores + k * width + i, load(scores + k * width + i) * load(inverse + i));
-  few_product(true, run, p.Tq, width, scores, p.V.at(b, h), p.V.row, p.d_v, O.at(b, h), O.row);
+  few_product(true, run, p.Tq, width, scores, V, p.d_v, O.at(b, h), O.row);
 }
 
 // Weights and the gradient of the products Q K^T, in place of the scores and of dO V^T.
@@ -137,25 +172,25 @@ template <class T>
 void backward_few(const AttentionProblem<T>& p, const AttentionGradients<T>& g, HeadPiece piece) {
   const Factors<T> factors(p.scale);
   const std::int64_t width = padded<T>(p.Tq), b = piece.batch, h = piece.head;
-  const T *Q = p.Q.at(b, h), *K = p.K.at(b, h), *V = p.V.at(b, h), *dO = g.dO.at(b, h);
   Run run;
-  const bool seen = whole_run(p, piece, run);
-  alignas(64) T scores[block * few_queries] = {}, products[block * few_queries] = {};
-  if (seen) {
-    dot_products(run.size, K, p.K.row, p.Tq, Q, p.Q.row, p.d_k, factors.query, scores, width);
-    dot_products(run.size, V, p.V.row, p.Tq, dO, g.dO.row, p.d_v, T(1), products, width);
-    const T* statistics = g.statistics + (b * p.heads + h) * p.Tq;
-    weigh_few(p, run, width, statistics, Exponential<T>(factors.exponent), scores, products);
+  if (!whole_run(p, piece, run)) {
+    const auto clear = [&](const HeadsView<T>& x, std::int64_t rows, std::int64_t d) {
+      for (std::int64_t i = 0; x.data && i < rows; ++i) std::fill_n(x.at(b, h) + i * x.row, d, T(0));
+    };
+    clear(g.dQ, p.Tq, p.d_k);
+    clear(g.dK, p.Tk, p.d_k);
+    return clear(g.dV, p.Tk, p.d_v);
   }
-  const auto into = [&](const HeadsView<T>& x, std::int64_t rows, bool by_query, const T* weights, const T* from,
-                        std::int64_t row, std::int64_t columns) {
-    if (!x.data) return;
-    if (seen) return few_product(by_query, run, p.Tq, width, weights, from, row, columns, x.at(b, h), x.row);
-    for (std::int64_t i = 0; i < rows; ++i) std::fill_n(x.at(b, h) + i * x.row, columns, T(0));
-  };
-  into(g.dQ, p.Tq, true, products, K, p.K.row, p.d_k);
-  into(g.dK, p.Tk, false, products, Q, p.Q.row, p.d_k);
-  into(g.dV, p.Tk, false, scores, dO, g.dO.row, p.d_v);
+  const WholeRows<T> Q(p.Q.at(b, h), p.Q.row, p.Tq, p.d_k), K(p.K.at(b, h), p.K.row, p.Tk, p.d_k);
+  const WholeRows<T> V(p.V.at(b, h), p.V.row, p.Tk, p.d_v), dO(g.dO.at(b, h), g.dO.row, p.Tq, p.d_v);
+  alignas(64) T scores[block * few_queries], products[block * few_queries];
+  row_products(run.size, K, p.Tq, Q, factors.query, scores, width);
+  row_products(run.size, V, p.Tq, dO, T(1), products, width);
+  const T* statistics = g.statistics + (b * p.heads + h) * p.Tq;
+  weigh_few(p, run, width, statistics, Exponential<T>(factors.exponent), scores, products);
+  if (g.dQ.data) few_product(true, run, p.Tq, width, products, K, p.d_k, g.dQ.at(b, h), g.dQ.row);
+  if (g.dK.data) few_product(false, run, p.Tq, width, products, Q, p.d_k, g.dK.at(b, h), g.dK.row);
+  if (g.dV.data) few_product(false, run, p.Tq, width, scores, dO, p.d_v, g.dV.at(b, h), g.dV.row);
 }
 
 }  // namespace
