@@ -36,8 +36,8 @@ struct WholeRows {
 // y[j, i] = x1[j] . x2[i] * factor, and 0 for i from rows2 up to the width. One batch of products at a time: as many
 // sums as lanes, added up by transposing them.
 template <class T>
-void dot_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor, T* y,
-                  std::int64_t width) {
+void dot_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor,
+                  T* y, std::int64_t width) {
   constexpr std::int64_t lanes = Lanes<T>::count;
   constexpr int N = lanes >= 16 ? 4 : lanes >= 4 ? 2 : 1, M = int(lanes) / N;
   for (std::int64_t j = 0; j < rows1; j += M)
@@ -69,8 +69,8 @@ void dot_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2
 
 // The same; short rows are transposed, since adding up the sums would cost more.
 template <class T>
-void row_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor, T* y,
-                  std::int64_t width) {
+void row_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor,
+                  T* y, std::int64_t width) {
   constexpr std::int64_t short_row = 64;
   if (x1.columns > short_row) return dot_products(rows1, x1, rows2, x2, factor, y, width);
   alignas(64) T x2_t[short_row * few_queries];
@@ -88,8 +88,8 @@ bool whole_run(const AttentionProblem<T>& p, const HeadPiece& piece, Run& run) {
   return kind != Kind::none;
 }
 
-// c = products of weights with whole rows, over what is seen. by_query: c[query] = sum over keys, else c[key] = sum over
-// queries. d: how many columns c has.
+// c[rows, d] = products of weights with whole rows, over what is seen. by_query: c[query] = sum over keys, else
+// c[key] = sum over queries.
 template <class T>
 void few_product(bool by_query, const Run& run, std::int64_t queries, std::int64_t width, const T* weights,
                  const WholeRows<T>& b, std::int64_t d, T* c, std::int64_t ldc) {
