@@ -135,6 +135,13 @@ def memory_row(options):
     return f"Peak memory of attention above its inputs, 8 heads, T = 4096, causal and not: {answer['mib']:.0f} MiB."
 
 
+def compile_row(rounds):
+    root = os.path.dirname(os.path.dirname(HERE))
+    command = ["c++", "-std=c++20", "-O2", "-I", root, "-c", os.path.join(root, "experiments", "first_steps.cpp"),
+               "-o", os.devnull]
+    return f"Compiling experiments/first_steps.cpp at -O2: {min(wall(command) for _ in range(rounds)):.2f} s."
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("serve")
@@ -162,7 +169,7 @@ def main():
     about = ours.about
     lines += ["", f"{cpu()}, {cores} cores; {about['blas']} ({about['core']}), {about['simd']}, {about['threads']} threads; "
               + (f"PyTorch {theirs[0].about['torch']}" if theirs else "no PyTorch") + f"; {options.rounds} rounds.",
-              memory_row(options)]
+              memory_row(options), compile_row(options.rounds)]
     text = "\n".join(lines) + "\n"
     print(text)
     if options.out:
