@@ -14,6 +14,7 @@ namespace {
 void spin_less(char** words) {
   if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
   setenv("GOMP_SPINCOUNT", "2000", 1);
+  setenv("OPENBLAS_NUM_THREADS", "1", 1);   // it is held at one anyhow: so it starts none that spin
   execv("/proc/self/exe", words);   // should that fail, only speed is lost
 }
 
