@@ -9,8 +9,9 @@
 
 namespace {
 
-// A thread of GNU's OpenMP that waits spins for milliseconds. Where the cores are shared, the one it waits for gets none
-// meanwhile: small models then train ten times slower. The runtime reads its variables before main, so start once more.
+// A thread of GNU's OpenMP that waits spins for milliseconds. Where the cores are shared, the one it waits for gets
+// none meanwhile: small models then train ten times slower. The runtime reads its variables before main, so start once
+// more.
 void spin_less(char** words) {
   if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT")) return;
   setenv("GOMP_SPINCOUNT", "2000", 1);
