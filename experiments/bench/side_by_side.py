@@ -43,7 +43,7 @@ TABLE = [
 def environment(**more):
     """A shell may pin OpenBLAS to an old core, which halves its products: cleared, for both sides."""
     kept = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-    return {**kept, "OMP_WAIT_POLICY": "passive", **more}
+    return {**kept, **more}
 
 
 class Server:
