@@ -251,11 +251,12 @@ TEST_CASE("attention: under a causal mask a nan in the last token leaves earlier
 }
 
 TEST_CASE("attention: a nan in one query spoils the gradients of the keys it sees, and of no other") {
-  for (const auto& [d_k, d_v] : widths)
+  for (const auto& width : widths)
     for (Dtype dtype : {Dtype::float32, Dtype::float64})
       for (bool keep : {false, true})
         for (std::int64_t T : {3, 40}) {
-          INFO(to_string(dtype), " weights ", keep, " T ", T, " d_k ", d_k);
+          const auto [d_k, d_v] = width;
+          INFO(to_string(dtype), " weights ", keep, " T ", T, " d_k ", width.first);
           const Inputs3 drawn = inputs(T, dtype, d_k, d_v);
           const Tensor Q = with_row(drawn.Q, 0, not_a_number), &K = drawn.K, &V = drawn.V;
           const Tensor y = attention(Q, K, V, {.mask = causal_mask(T), .return_weights = keep}).output;
