@@ -6,8 +6,10 @@
 #include <limits>
 
 #include "layers/layers.hpp"
+#include "tests/values.hpp"
 
 using namespace surgeon;
+using namespace surgeon::tests;
 
 namespace {
 
@@ -22,25 +24,6 @@ Tensor normal(const Shape& shape, std::uint64_t seed, Dtype dtype = Dtype::float
 double distance(const Tensor& a, const Tensor& b) {
   REQUIRE(a.shape() == b.shape());
   return a.size() ? max(abs(a.to(Dtype::float64) - b.to(Dtype::float64))).item() : 0.0;
-}
-
-// The numbers themselves, so that nan and bits can be compared.
-std::vector<double> list(const Tensor& x) {
-  const Tensor wide = x.to(Dtype::float64);
-  const auto values = wide.values<double>();
-  return {values.begin(), values.end()};
-}
-
-bool all_finite(const Tensor& x) {
-  for (double v : list(x))
-    if (!std::isfinite(v)) return false;
-  return true;
-}
-
-bool all_nan(const Tensor& x) {
-  for (double v : list(x))
-    if (!std::isnan(v)) return false;
-  return true;
 }
 
 Tensor row(const Tensor& x, std::int64_t t) { return slice(x, 1, t, t + 1); }

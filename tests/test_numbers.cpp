@@ -5,8 +5,10 @@
 #include <limits>
 
 #include "framework/framework.hpp"
+#include "tests/values.hpp"
 
 using namespace surgeon;
+using namespace surgeon::tests;
 
 namespace {
 
@@ -16,24 +18,6 @@ const Dtype both[] = {Dtype::float32, Dtype::float64};
 
 Tensor numbers(const std::vector<double>& values, Dtype dtype) {
   return tensor(values, {std::int64_t(values.size())}).to(dtype);
-}
-
-std::vector<double> list(const Tensor& x) {
-  const Tensor wide = x.to(Dtype::float64);
-  const auto values = wide.values<double>();
-  return {values.begin(), values.end()};
-}
-
-bool all_finite(const Tensor& x) {
-  for (double v : list(x))
-    if (!std::isfinite(v)) return false;
-  return true;
-}
-
-bool all_nan(const Tensor& x) {
-  for (double v : list(x))
-    if (!std::isnan(v)) return false;
-  return true;
 }
 
 Tensor gradient(const Tensor& y, const Tensor& x) { return grad(sum(y), {x}, {.allow_unused = true})[0]; }
