@@ -12,7 +12,7 @@
 
 #include <fmt/format.h>
 
-#include "experiments/session.hpp"
+#include "experiments/lab/session.hpp"
 #include "framework/machine.hpp"
 
 namespace surgeon {

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "experiments/lab.hpp"
-#include "experiments/tasks.hpp"
+#include "experiments/training/tasks.hpp"
 #include "framework/optim.hpp"
 #include "layers/transformer.hpp"
 

@@ -8,9 +8,9 @@
 
 #include "framework/graph.hpp"
 #include "framework/kernels/pool.hpp"
-#include "framework/node.hpp"
+#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

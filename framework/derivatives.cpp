@@ -7,10 +7,10 @@
 #include <cstring>
 #include <optional>
 
-#include "framework/node.hpp"
+#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
 #include "framework/random.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

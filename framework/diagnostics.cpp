@@ -11,8 +11,8 @@
 #include <xtensor/xadapt.hpp>
 #include <xtensor/xarray.hpp>
 
-#include "framework/node.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 namespace {

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "framework/autograd.hpp"
-#include "framework/checkpoint.hpp"
+#include "framework/recompute.hpp"
 #include "framework/derivatives.hpp"
 #include "framework/graph.hpp"
 #include "framework/ops.hpp"

@@ -6,9 +6,9 @@
 #include <cstdio>
 #include <unordered_map>
 
-#include "framework/node.hpp"
+#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 namespace {

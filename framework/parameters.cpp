@@ -5,8 +5,8 @@
 #include <numeric>
 #include <unordered_set>
 
-#include "framework/node.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

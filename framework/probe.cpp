@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 namespace {

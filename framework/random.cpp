@@ -6,8 +6,8 @@
 
 #include "framework/kernels/random.hpp"
 #include "framework/kernels/threads.hpp"
-#include "framework/node.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

@@ -6,10 +6,10 @@
 #include <numeric>
 
 #include "framework/autograd.hpp"
-#include "framework/node.hpp"
+#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
 #include "framework/optim.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

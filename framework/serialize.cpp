@@ -3,7 +3,7 @@
 
 #include <charconv>
 
-#include "framework/file.hpp"
+#include "framework/serialize/file.hpp"
 
 namespace surgeon {
 

@@ -7,8 +7,8 @@
 #include <new>
 
 #include "framework/kernels/pool.hpp"
-#include "framework/node.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

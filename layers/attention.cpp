@@ -4,11 +4,11 @@
 #include <cmath>
 #include <limits>
 
-#include "framework/fused_attention.hpp"
+#include "framework/ops/fused_attention.hpp"
 #include "framework/probe.hpp"
-#include "framework/require.hpp"
-#include "layers/attention_inputs.hpp"
-#include "layers/masked_products.hpp"
+#include "framework/detail/require.hpp"
+#include "layers/attention/inputs.hpp"
+#include "layers/attention/masked_products.hpp"
 
 namespace surgeon {
 

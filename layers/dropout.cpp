@@ -1,6 +1,6 @@
 #include "layers/dropout.hpp"
 
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

@@ -5,7 +5,7 @@
 #include <set>
 #include <string>
 
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

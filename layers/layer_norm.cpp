@@ -1,6 +1,6 @@
 #include "layers/layer_norm.hpp"
 
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

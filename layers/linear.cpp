@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

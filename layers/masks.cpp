@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "framework/ops.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

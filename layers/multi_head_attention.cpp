@@ -1,7 +1,7 @@
 #include "layers/multi_head_attention.hpp"
 
 #include "framework/probe.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 #include "layers/positions.hpp"
 
 namespace surgeon {

@@ -3,7 +3,7 @@
 #include <cmath>
 #include <vector>
 
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 
 namespace surgeon {
 

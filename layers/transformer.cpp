@@ -3,7 +3,7 @@
 #include <string>
 
 #include "framework/probe.hpp"
-#include "framework/require.hpp"
+#include "framework/detail/require.hpp"
 #include "layers/initialise.hpp"
 #include "layers/masks.hpp"
 

@@ -51,11 +51,8 @@ bool third_party_arithmetic(const std::string& what) {
   return starts(what, "xtensor") || starts(what, "xsimd") || starts(what, "xtl") || starts(what, "Random123") ||
          what.find("cblas") != std::string::npos || what.find("lapack") != std::string::npos;
 }
-// Between a floor's own files: not installed, so no public header may need them. CMakeLists.txt has the list.
-bool is_private(const std::string& header) {
-  return starts(header, "framework/kernels/") ||
-         std::string("," SURGEON_PRIVATE_HEADERS ",").find("," + header + ",") != std::string::npos;
-}
+// A header at the front of its floor is public; in a folder of the floor it is private.
+bool is_private(const std::string& header) { return std::count(header.begin(), header.end(), '/') > 1; }
 bool is_public_header(const std::string& file) {
   return ends(file, ".hpp") && !is_private(file) && !starts(file, "experiments/");
 }

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <functional>
 
-#include "golden_calls.hpp"
+#include "tests/golden/calls.hpp"
 
 using namespace surgeon;
 using namespace surgeon::tests;

@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "framework/framework.hpp"
-#include "framework/fused_attention.hpp"
+#include "framework/ops/fused_attention.hpp"
 #include "framework/kernels/attention.hpp"
 #include "framework/machine.hpp"
 

@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "onnx.hpp"
+#include "tests/onnx/onnx.hpp"
 
 using namespace surgeon;
 namespace fs = std::filesystem;

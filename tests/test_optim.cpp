@@ -8,7 +8,7 @@
 
 #include "framework/framework.hpp"
 #include "framework/optim.hpp"
-#include "tests/golden.hpp"
+#include "tests/golden/golden.hpp"
 
 using namespace surgeon;
 using surgeon::tests::Json;

@@ -17,7 +17,7 @@
 
 #include "experiments/list.hpp"
 #include "experiments/training.hpp"
-#include "folder.hpp"
+#include "tests/folder.hpp"
 #include "framework/machine.hpp"
 #include "framework/serialize.hpp"
 

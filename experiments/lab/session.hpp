@@ -1,0 +1,100 @@
+// One run of one experiment: the common options, the terminal, and what a Lab keeps behind its door.
+// For lab.cpp and command.cpp only.
+#pragma once
+
+#include <chrono>
+#include <fstream>
+#include <mutex>
+#include <ostream>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+#include "experiments/figures.hpp"
+#include "experiments/lab/text.hpp"
+
+namespace surgeon {
+
+using Json = nlohmann::ordered_json;
+
+struct Settings {
+  std::int64_t seed = 42, seeds = 1, threads = 1;
+  std::string dtype = "float32", out = {}, config = {}, color = "auto", preset = "full";
+  bool force = false, json = false, quiet = false, help = false;
+};
+
+struct Terminal {
+  std::ostream& out;
+  std::ostream& err;
+  bool silent = false;      // nothing for the reader on out: --json or --quiet
+  bool progress = false;
+  Paint paint = {}, error_paint = {};
+};
+
+// What a run is, before it starts.
+struct Plan {
+  std::string experiment;
+  std::string typed;                 // the command line, as one could type it again
+  Json config;                       // every option with its value
+  std::filesystem::path folder;      // made by open_folder
+};
+
+struct Lab::State {
+  State(const Terminal& t, Plan p) : terminal(t), plan(std::move(p)) {}
+  Terminal terminal;
+  Plan plan;
+  std::ofstream csv, jsonl, log;
+  std::vector<std::string> columns;
+  Json rows = Json::array(), result = Json::object(), checks = Json::array(), verdicts = Json::array();
+  bool failed = false;
+  std::set<std::string> warned;
+  Plotter plotter;
+  std::string started;
+  std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
+  std::mutex progress_lock;
+  std::chrono::steady_clock::time_point progress_start = start, progress_shown = start;
+  std::string progress_what;
+  bool progress_line = false;        // there is one on the terminal now
+
+  void clear_progress();
+  void log_line(const std::string& text);
+  void write_csv_again(const std::filesystem::path& folder);
+};
+
+class Session {
+ public:
+  // Makes the files of a run folder that exists. Throws std::runtime_error when it cannot write.
+  Session(const Settings& settings, const Terminal& terminal, Plan plan);
+  Lab& lab() { return lab_; }
+  // status: "done", "failed", "aborted". Finishes the figures, writes summary.json and meta.json; what --json prints.
+  // `more` is added to the summary.
+  std::string finish(const std::string& status, const std::string& error, const Json& more = Json::object());
+  bool failed() const { return lab_.state_->failed; }
+
+ private:
+  Json meta(const std::string& status, const std::string& error) const;
+  Settings settings_;
+  Lab lab_;
+};
+
+// A new run folder: --out, or runs/<date>_<time>_<experiment> with runs/latest pointing at it. UsageError when --out
+// is not empty and there is no --force; std::runtime_error when it cannot be made, and then nothing was made.
+std::filesystem::path open_folder(const Settings& settings, const std::string& experiment);
+void discard_folder(
+    const std::filesystem::path& folder);   // the files of a Session, and the folder when that empties it
+void write_whole(const std::filesystem::path& path, const std::string& text);   // a temporary name, then a rename
+std::string json_text(const Json& object);   // one line for each entry, one for each row
+
+// While one lives, Ctrl-C sets Lab::interrupted() instead of ending the process; the second one ends it.
+class CatchInterrupt {
+ public:
+  CatchInterrupt();
+  ~CatchInterrupt();
+  CatchInterrupt(const CatchInterrupt&) = delete;
+  CatchInterrupt& operator=(const CatchInterrupt&) = delete;
+};
+
+}  // namespace surgeon

@@ -1,0 +1,196 @@
+#include "experiments/training/tasks.hpp"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "experiments/lab/build_info.hpp"
+#include "experiments/lab.hpp"
+
+namespace surgeon {
+namespace {
+
+// T + 1 tokens: each but the last is read, each but the first can be asked.
+using Sequence = std::vector<std::int64_t>;
+constexpr std::int64_t not_asked = -100;
+
+// One batch from sequences and from where in them the answers begin.
+template <class Draw>
+Batch batch_of(std::int64_t batch, std::int64_t T, const Draw& draw) {
+  std::vector<std::int64_t> tokens, targets;
+  tokens.reserve(static_cast<std::size_t>(batch * T));
+  targets.reserve(static_cast<std::size_t>(batch * T));
+  for (std::int64_t b = 0; b < batch; ++b) {
+    const auto [sequence, first] = draw();
+    for (std::int64_t t = 0; t < T; ++t) {
+      tokens.push_back(sequence[std::size_t(t)]);
+      targets.push_back(t >= first ? sequence[std::size_t(t + 1)] : not_asked);
+    }
+  }
+  return {tensor(tokens, {batch, T}), tensor(targets, {batch, T})};
+}
+
+struct Drawn { Sequence sequence; std::int64_t first; };
+
+Task drawn_task(const std::string& name, std::int64_t symbols, std::int64_t T, bool separator,
+                std::function<Drawn(Rng&)> one) {
+  Task task{.name = name, .vocabulary = symbols + separator, .tokens = T};
+  task.draw = [T, one](Rng& rng, std::int64_t batch) { return batch_of(batch, T, [&] { return one(rng); }); };
+  task.draw_held_out = task.draw;   // of other random numbers, so new sequences
+  task.show = [symbols](std::int64_t token) {
+    if (token == symbols) return std::string("|");
+    return symbols <= 26 ? std::string(1, char('a' + token)) : std::to_string(token) + " ";
+  };
+  return task;
+}
+
+Sequence symbols_of(Rng& rng, std::int64_t n, std::int64_t symbols) {
+  Sequence x(static_cast<std::size_t>(n));
+  for (std::int64_t& token : x) token = rng.below(symbols);
+  return x;
+}
+
+// copy, reverse, sort: x, separator, f(x).
+Task echo_task(const std::string& name, std::int64_t symbols, std::int64_t T) {
+  if (T % 2 != 0) throw UsageError(fmt::format("--tokens: {} is odd: {} reads a half and writes a half", T, name));
+  return drawn_task(name, symbols, T, true, [=](Rng& rng) {
+    Sequence x = symbols_of(rng, T / 2, symbols), y = x;
+    if (name == "reverse") std::reverse(y.begin(), y.end());
+    if (name == "sort") std::sort(y.begin(), y.end());
+    x.push_back(symbols);
+    x.insert(x.end(), y.begin(), y.end());
+    return Drawn{x, T / 2};
+  });
+}
+
+Task induction_task(std::int64_t symbols, std::int64_t T) {
+  if (T < 4) throw UsageError(fmt::format("--tokens: {} is too few for a pattern to come again", T));
+  if (symbols < T / 2)
+    throw UsageError(fmt::format("--symbols: {} are too few: up to {} must differ before they repeat", symbols, T / 2));
+  return drawn_task("induction", symbols, T, false, [=](Rng& rng) {
+    const std::int64_t period = T / 4 + rng.below(T / 2 - T / 4 + 1);
+    const Sequence order = permutation(symbols, rng);
+    Sequence x(order.begin(), order.begin() + period);
+    while (std::ssize(x) < T + 1) x.push_back(x[x.size() - std::size_t(period)]);
+    return Drawn{x, period};
+  });
+}
+
+Task majority_task(std::int64_t symbols, std::int64_t T) {
+  if (T < 2) throw UsageError(fmt::format("--tokens: {} is too few for a majority", T));
+  return drawn_task("majority", symbols, T, true, [=](Rng& rng) {
+    for (;;) {   // until no other symbol is as frequent
+      Sequence x = symbols_of(rng, T - 1, symbols);
+      std::vector<std::int64_t> counts(static_cast<std::size_t>(symbols));
+      for (const std::int64_t token : x) ++counts[std::size_t(token)];
+      const auto most = std::max_element(counts.begin(), counts.end());
+      if (std::count(counts.begin(), counts.end(), *most) > 1) continue;
+      x.push_back(symbols);
+      x.push_back(most - counts.begin());
+      return Drawn{x, T - 1};
+    }
+  });
+}
+
+// ---- Text ----------------------------------------------------------------------------------------------------------
+// The code points, or nothing when it is not UTF-8 (RFC 3629: no overlong forms, no surrogates).
+std::optional<std::u32string> decoded(const std::string& bytes) {
+  std::u32string text;
+  for (std::size_t i = 0; i < bytes.size();) {
+    const auto first = static_cast<unsigned char>(bytes[i]);
+    const int more = first < 0x80 ? 0 : first >> 5 == 6 ? 1 : first >> 4 == 14 ? 2 : first >> 3 == 30 ? 3 : -1;
+    if (more < 0 || i + std::size_t(more) >= bytes.size()) return {};
+    char32_t c = more == 0 ? first : first & (0x3f >> more);
+    for (int k = 1; k <= more; ++k) {
+      const auto next = static_cast<unsigned char>(bytes[i + std::size_t(k)]);
+      if (next >> 6 != 2) return {};
+      c = c << 6 | (next & 0x3f);
+    }
+    static constexpr char32_t smallest[] = {0, 0x80, 0x800, 0x10000};
+    if (c < smallest[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return {};
+    text.push_back(c);
+    i += std::size_t(more) + 1;
+  }
+  return text;
+}
+
+std::string encoded(char32_t c) {
+  if (c < 0x80) return {char(c)};
+  std::string bytes;
+  const int more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+  bytes += char((more == 1 ? 0xc0 : more == 2 ? 0xe0 : 0xf0) | (c >> (6 * more)));
+  for (int k = more - 1; k >= 0; --k) bytes += char(0x80 | ((c >> (6 * k)) & 0x3f));
+  return bytes;
+}
+
+std::string read_text(const std::string& path, bool ours) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file || std::filesystem::is_directory(path))
+    throw UsageError(ours ? fmt::format("text: {} is not there: ./experiments/run.sh makes it; or give a --file", path)
+                          : fmt::format("--file: cannot read {}", path));
+  std::string bytes{std::istreambuf_iterator<char>(file), {}};
+  if (bytes.empty()) throw UsageError(fmt::format("--file: {} is empty", path));
+  return bytes;
+}
+
+Task text_task(const std::string& asked, std::int64_t T) {
+  const std::string path = asked.empty() ? king_james_text() : asked;
+  const std::string bytes = read_text(path, asked.empty());
+  Task task{.name = "text", .tokens = T};
+  std::optional<std::u32string> text = decoded(bytes);
+  const bool as_bytes = !text;
+  if (as_bytes) {
+    text.emplace();
+    for (const char c : bytes) text->push_back(static_cast<unsigned char>(c));
+    task.note = path + " is not UTF-8: it is read as bytes";
+  }
+  const std::int64_t size = std::ssize(*text), held_out = std::max(size / 10, T + 1);
+  if (size - held_out < T + 1)
+    throw UsageError(fmt::format("--file: {} has {} characters: learning and testing on {} tokens takes {}", path, size,
+                                 T, 2 * (T + 1)));
+  std::map<char32_t, std::int64_t> places;
+  for (const char32_t c : *text) places.emplace(c, 0);
+  std::vector<std::string> letters;
+  for (auto& [c, place] : places) {
+    place = std::ssize(letters);
+    letters.push_back(as_bytes ? std::string(1, char(c)) : encoded(c));
+  }
+  auto all = std::make_shared<Sequence>();
+  all->reserve(text->size());
+  for (const char32_t c : *text) all->push_back(places[c]);
+  task.vocabulary = std::ssize(letters);
+  const auto cut = [all, T](std::int64_t begin, std::int64_t end) {
+    return [=](Rng& rng, std::int64_t batch) {
+      return batch_of(batch, T, [&] {
+        const auto at = all->begin() + begin + rng.below(end - begin - T);
+        return Drawn{Sequence(at, at + T + 1), 0};
+      });
+    };
+  };
+  task.draw = cut(0, size - held_out);
+  task.draw_held_out = cut(size - held_out, size);
+  task.show = [letters](std::int64_t token) { return letters[std::size_t(token)]; };
+  return task;
+}
+
+}  // namespace
+
+std::vector<std::string> task_names() { return {"copy", "reverse", "sort", "induction", "majority", "text"}; }
+
+Task make_task(const std::string& name, const TaskOptions& options) {
+  if (name == "text") return text_task(options.file, options.tokens);
+  if (!options.file.empty()) throw UsageError("--file: only text is read from a file");
+  const std::int64_t symbols = options.symbols > 0 ? options.symbols : name == "majority" ? 4 : 32;
+  if (name == "induction") return induction_task(symbols, options.tokens);
+  if (name == "majority") return majority_task(symbols, options.tokens);
+  return echo_task(name, symbols, options.tokens);
+}
+
+}  // namespace surgeon

@@ -1,0 +1,443 @@
+// Element-by-element ops: value and gradient side by side. Broadcasting of gradients is undone by the engine.
+#include <cmath>
+#include <numbers>
+
+#include "framework/autograd.hpp"
+#include "framework/kernels/elementwise.hpp"
+#include "framework/kernels/strides.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/ops.hpp"
+#include "framework/detail/require.hpp"
+
+namespace surgeon {
+
+using detail::data;
+using detail::fresh;
+using detail::make;
+using detail::require;
+using kernels::Binary;
+using kernels::Compare;
+using kernels::Run;
+using kernels::Unary;
+
+namespace {
+
+constexpr std::int64_t grain = 1 << 15;   // elements; below twice that, a second thread costs more than it saves
+
+void require_numbers(const char* op, const Tensor& x) {
+  detail::require_value(op, x);
+  require(x.dtype() != Dtype::boolean, op, ": a boolean tensor (convert it with .to)");
+}
+
+void require_floating(const char* op, const Tensor& x) {
+  detail::require_value(op, x);
+  require(is_floating(x.dtype()), op, ": needs float32 or float64, not ", x.dtype());
+}
+
+// Calls body(T{}) for a type that has arithmetic kernels.
+template <class Body>
+void visit_numbers(Dtype dtype, const Body& body) {
+  if (dtype == Dtype::int64) body(std::int64_t{});
+  else detail::visit_floating(dtype, body);
+}
+
+// A plain number in the tensor's own dtype.
+template <class T>
+T adopt(const char* op, double number) {
+  if constexpr (std::is_integral_v<T>)
+    require(number == std::floor(number) && std::abs(number) < 9.2e18, op, ": ", number, " with an int64 tensor");
+  return T(number);
+}
+
+Tensor unary(const char* op, Unary kind, const Tensor& x) {
+  require_numbers(op, x);
+  if (kind > Unary::sign) require_floating(op, x);
+  Tensor y = make(x.shape(), x.dtype());
+  visit_numbers(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const auto kernel = kernels::elementwise<T>().unary[std::size_t(kind)];
+    kernels::parallel_for(x.size(), grain, [&](std::int64_t begin, std::int64_t end) {
+      kernel(data<T>(x) + begin, fresh<T>(y) + begin, end - begin);
+    });
+  });
+  return y;
+}
+
+Shape broadcast_shape(const char* op, const Shape& a, const Shape& b) {
+  Shape shape = a.size() >= b.size() ? a : b;
+  const Shape& other = a.size() >= b.size() ? b : a;
+  for (std::size_t k = 1; k <= other.size(); ++k) {
+    std::int64_t& size = shape[shape.size() - k];
+    const std::int64_t with = other[other.size() - k];
+    require(size == with || size == 1 || with == 1, op, ": ", a, " and ", b, ": sizes ", a[a.size() - k], " and ",
+            b[b.size() - k], " do not broadcast");
+    if (size == 1) size = with;
+  }
+  return shape;
+}
+
+void require_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
+  require(a.dtype() == b.dtype(), op, ": ", a.dtype(), " with ", b.dtype(), " (dtypes never promote: use .to)");
+}
+
+// kernel(run of a, run of b, y, n) over a and b broadcast to y.
+template <class T, class Y, class Kernel>
+void over_pairs(const Tensor& a, const Tensor& b, const Tensor& y, const Kernel& kernel) {
+  const auto simple = [&](bool a_steps, bool b_steps) {
+    kernels::parallel_for(y.size(), grain, [&](std::int64_t begin, std::int64_t end) {
+      kernel(Run<T>{data<T>(a) + (a_steps ? begin : 0), a_steps}, Run<T>{data<T>(b) + (b_steps ? begin : 0), b_steps},
+             fresh<Y>(y) + begin, end - begin);
+    });
+  };
+  if (a.shape() == b.shape()) return simple(true, true);
+  if (b.size() == 1) return simple(true, false);
+  if (a.size() == 1) return simple(false, true);
+  const kernels::Walk<3> walk(y.shape(), {kernels::broadcast_strides(a.shape(), y.shape()),
+                                          kernels::broadcast_strides(b.shape(), y.shape()),
+                                          kernels::broadcast_strides(y.shape(), y.shape())});
+  walk.run(grain, [&](const auto& at, std::int64_t n) {
+    kernel(Run<T>{data<T>(a) + at[0], walk.step(0) != 0}, Run<T>{data<T>(b) + at[1], walk.step(1) != 0},
+           fresh<Y>(y) + at[2], n);
+  });
+}
+
+Tensor binary(const char* op, Binary kind, const Tensor& a, const Tensor& b) {
+  require_numbers(op, a);
+  require_numbers(op, b);
+  require_same_dtype(op, a, b);
+  Tensor y = make(a.shape() == b.shape() ? a.shape() : broadcast_shape(op, a.shape(), b.shape()), a.dtype());
+  visit_numbers(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    over_pairs<T, T>(a, b, y, kernels::elementwise<T>().binary[std::size_t(kind)]);
+  });
+  return y;
+}
+
+// The number stands on the right, or on the left.
+Tensor binary(const char* op, Binary kind, const Tensor& x, double number, bool number_first = false) {
+  require_numbers(op, x);
+  Tensor y = make(x.shape(), x.dtype());
+  visit_numbers(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const T value = adopt<T>(op, number);
+    const auto kernel = kernels::elementwise<T>().binary[std::size_t(kind)];
+    kernels::parallel_for(x.size(), grain, [&](std::int64_t begin, std::int64_t end) {
+      const Run<T> run{data<T>(x) + begin, true}, constant{&value, false};
+      kernel(number_first ? constant : run, number_first ? run : constant, fresh<T>(y) + begin, end - begin);
+    });
+  });
+  return y;
+}
+
+Tensor compare(const char* op, Compare kind, const Tensor& a, const Tensor& b) {
+  detail::require_value(op, a);
+  detail::require_value(op, b);
+  require_same_dtype(op, a, b);
+  if (a.dtype() == Dtype::boolean) return compare(op, kind, a.to(Dtype::int64), b.to(Dtype::int64));
+  const Tensor y = make(broadcast_shape(op, a.shape(), b.shape()), Dtype::boolean);
+  visit_numbers(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    over_pairs<T, bool>(a, b, y, kernels::elementwise<T>().compare[std::size_t(kind)]);
+  });
+  return y;
+}
+
+Tensor compare(const char* op, Compare kind, const Tensor& x, double number) {
+  detail::require_value(op, x);
+  if (x.dtype() == Dtype::boolean) return compare(op, kind, x.to(Dtype::int64), number);
+  const Tensor y = make(x.shape(), Dtype::boolean);
+  visit_numbers(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const T value = T(number);
+    if (double(value) != number && std::is_integral_v<T>) adopt<T>(op, number);
+    kernels::elementwise<T>().compare[std::size_t(kind)]({data<T>(x), true}, {&value, false}, fresh<bool>(y), x.size());
+  });
+  return y;
+}
+
+// A mask as booleans: float masks may hold 0 and 1 only.
+Tensor as_mask(const char* op, const Tensor& mask) {
+  detail::require_value(op, mask);
+  if (mask.dtype() == Dtype::boolean) return mask;
+  require(is_floating(mask.dtype()), op, ": the mask is ", mask.dtype(), ", not boolean or float 0/1");
+  detail::visit_floating(mask.dtype(), [&](auto t) {
+    const auto* values = data<decltype(t)>(mask);
+    for (std::int64_t i = 0; i < mask.size(); ++i)
+      require(values[i] == 0 || values[i] == 1, op, ": the mask holds ", values[i], ", not 0 or 1");
+  });
+  return mask.to(Dtype::boolean);
+}
+
+Tensor select(const Tensor& condition, const Tensor& a, const Tensor& b, Shape shape) {
+  Tensor y = make(std::move(shape), a.dtype());
+  const auto strides = [&](const Tensor& x) { return kernels::broadcast_strides(x.shape(), y.shape()); };
+  const kernels::Walk<4> walk(y.shape(), {strides(condition), strides(a), strides(b), strides(y)});
+  visit_numbers(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    const auto kernel = kernels::elementwise<T>().select;
+    walk.run(grain, [&](const auto& at, std::int64_t n) {
+      kernel({data<bool>(condition) + at[0], walk.step(0) != 0}, {data<T>(a) + at[1], walk.step(1) != 0},
+             {data<T>(b) + at[2], walk.step(2) != 0}, fresh<T>(y) + at[3], n);
+    });
+  });
+  return y;
+}
+
+// What does not lead to an asked tensor is not computed.
+template <class Make>
+Tensor if_wanted(const Ins& in, std::size_t i, const Make& make_gradient) {
+  return in.wanted(i) ? make_gradient() : Tensor();
+}
+
+}  // namespace
+
+// ---- Arithmetic ----------------------------------------------------------------------------------------------------
+
+Tensor operator+(const Tensor& a, const Tensor& b) {
+  return record("add", {a, b}, binary("add", Binary::add, a, b),
+                [](const Ins& in, Out, Grad g) -> Grads {
+                  return {in.wanted(0) ? g : Tensor(), in.wanted(1) ? g : Tensor()};
+                });
+}
+
+Tensor operator-(const Tensor& a, const Tensor& b) {
+  return record("subtract", {a, b}, binary("subtract", Binary::subtract, a, b),
+                [](const Ins& in, Out, Grad g) -> Grads { return {g, if_wanted(in, 1, [&] { return -g; })}; });
+}
+
+Tensor operator*(const Tensor& a, const Tensor& b) {
+  return record("multiply", {a, b}, binary("multiply", Binary::multiply, a, b),
+                [](const Ins& in, Out, Grad g) -> Grads {
+                  return {if_wanted(in, 0, [&] { return g * in[1]; }), if_wanted(in, 1, [&] { return g * in[0]; })};
+                });
+}
+
+Tensor operator/(const Tensor& a, const Tensor& b) {
+  require_floating("divide", a);
+  return record("divide", {a, b}, binary("divide", Binary::divide, a, b), [](const Ins& in, Out y, Grad g) -> Grads {
+    return {if_wanted(in, 0, [&] { return g / in[1]; }), if_wanted(in, 1, [&] { return -g * y / in[1]; })};
+  });
+}
+
+Tensor operator+(const Tensor& a, double b) {
+  return record("add", {a}, binary("add", Binary::add, a, b), [](const Ins&, Out, Grad g) -> Grads { return {g}; });
+}
+Tensor operator-(const Tensor& a, double b) {
+  return record("subtract", {a}, binary("subtract", Binary::subtract, a, b),
+                [](const Ins&, Out, Grad g) -> Grads { return {g}; });
+}
+Tensor operator*(const Tensor& a, double b) {
+  return record("multiply", {a}, binary("multiply", Binary::multiply, a, b),
+                [b](const Ins&, Out, Grad g) -> Grads { return {g * b}; });
+}
+Tensor operator/(const Tensor& a, double b) {
+  require_floating("divide", a);
+  return record("divide", {a}, binary("divide", Binary::divide, a, b),
+                [b](const Ins&, Out, Grad g) -> Grads { return {g / b}; });
+}
+Tensor operator+(double a, const Tensor& b) { return b + a; }
+Tensor operator-(double a, const Tensor& b) {
+  return record("subtract", {b}, binary("subtract", Binary::subtract, b, a, true),
+                [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
+}
+Tensor operator*(double a, const Tensor& b) { return b * a; }
+Tensor operator/(double a, const Tensor& b) {
+  require_floating("divide", b);
+  return record("divide", {b}, binary("divide", Binary::divide, b, a, true),
+                [](const Ins& in, Out y, Grad g) -> Grads { return {-g * y / in[0]}; });
+}
+Tensor operator-(const Tensor& x) {
+  return record("negate", {x}, unary("negate", Unary::negate, x), [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
+}
+
+// ---- Comparisons ---------------------------------------------------------------------------------------------------
+
+Tensor operator==(const Tensor& a, const Tensor& b) { return compare("==", Compare::equal, a, b); }
+Tensor operator!=(const Tensor& a, const Tensor& b) { return compare("!=", Compare::not_equal, a, b); }
+Tensor operator<(const Tensor& a, const Tensor& b) { return compare("<", Compare::less, a, b); }
+Tensor operator<=(const Tensor& a, const Tensor& b) { return compare("<=", Compare::less_equal, a, b); }
+Tensor operator>(const Tensor& a, const Tensor& b) { return compare(">", Compare::greater, a, b); }
+Tensor operator>=(const Tensor& a, const Tensor& b) { return compare(">=", Compare::greater_equal, a, b); }
+Tensor operator==(const Tensor& a, double b) { return compare("==", Compare::equal, a, b); }
+Tensor operator!=(const Tensor& a, double b) { return compare("!=", Compare::not_equal, a, b); }
+Tensor operator<(const Tensor& a, double b) { return compare("<", Compare::less, a, b); }
+Tensor operator<=(const Tensor& a, double b) { return compare("<=", Compare::less_equal, a, b); }
+Tensor operator>(const Tensor& a, double b) { return compare(">", Compare::greater, a, b); }
+Tensor operator>=(const Tensor& a, double b) { return compare(">=", Compare::greater_equal, a, b); }
+Tensor operator!(const Tensor& mask) {
+  detail::require_value("!", mask);
+  require(mask.dtype() == Dtype::boolean, "!: needs a boolean tensor, not ", mask.dtype());
+  return mask.to(Dtype::int64) == 0.0;
+}
+Tensor isnan(const Tensor& x) { return x != x; }
+
+// ---- Functions of one number ---------------------------------------------------------------------------------------
+
+Tensor abs(const Tensor& x) {
+  return record("abs", {x}, unary("abs", Unary::abs, x),
+                [](const Ins& in, Out, Grad g) -> Grads { return {g * sign(in[0])}; });
+}
+
+Tensor sign(const Tensor& x) {
+  return record("sign", {x}, unary("sign", Unary::sign, x), [](const Ins&, Out, Grad) -> Grads { return {Tensor()}; });
+}
+
+Tensor exp(const Tensor& x) {
+  return record("exp", {x}, unary("exp", Unary::exp, x), [](const Ins&, Out y, Grad g) -> Grads { return {g * y}; });
+}
+
+Tensor log(const Tensor& x) {
+  return record("log", {x}, unary("log", Unary::log, x),
+                [](const Ins& in, Out, Grad g) -> Grads { return {g / in[0]}; });
+}
+
+Tensor sqrt(const Tensor& x) {
+  return record("sqrt", {x}, unary("sqrt", Unary::sqrt, x),
+                [](const Ins&, Out y, Grad g) -> Grads { return {g / (y * 2.0)}; });
+}
+
+namespace {
+
+Tensor powers(const Tensor& x, double p) {
+  require_floating("pow", x);
+  if (p == 2.0) return binary("pow", Binary::multiply, x, x);
+  if (p == 0.5) return unary("pow", Unary::sqrt, x);
+  Tensor y = make(x.shape(), x.dtype());
+  detail::visit_floating(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    kernels::parallel_for(x.size(), grain / 16, [&](std::int64_t begin, std::int64_t end) {
+      for (std::int64_t i = begin; i < end; ++i) fresh<T>(y)[i] = p == 1.0 ? data<T>(x)[i] : std::pow(data<T>(x)[i], T(p));
+    });
+  });
+  return y;
+}
+
+}  // namespace
+
+Tensor pow(const Tensor& x, double p) {
+  return record("pow", {x}, powers(x, p), [p](const Ins& in, Out, Grad g) -> Grads {
+    if (p == 0.0) return {Tensor()};   // a constant; 0 * x^-1 would be nan at 0
+    return {g * (pow(in[0], p - 1.0) * p)};
+  });
+}
+
+Tensor tanh(const Tensor& x) {
+  return record("tanh", {x}, unary("tanh", Unary::tanh, x),
+                [](const Ins&, Out y, Grad g) -> Grads { return {g * (1.0 - y * y)}; });
+}
+
+Tensor sigmoid(const Tensor& x) {
+  return record("sigmoid", {x}, unary("sigmoid", Unary::sigmoid, x),
+                [](const Ins&, Out y, Grad g) -> Grads { return {g * (y * (1.0 - y))}; });
+}
+
+Tensor relu(const Tensor& x) {
+  return record("relu", {x}, unary("relu", Unary::relu, x),
+                [](const Ins& in, Out, Grad g) -> Grads { return {masked_fill(g, in[0] <= 0.0, 0.0)}; });
+}
+
+Tensor softplus(const Tensor& x) {
+  return record("softplus", {x}, unary("softplus", Unary::softplus, x),
+                [](const Ins& in, Out, Grad g) -> Grads { return {g * sigmoid(in[0])}; });
+}
+
+Tensor erf(const Tensor& x) {
+  return record("erf", {x}, unary("erf", Unary::erf, x), [](const Ins& in, Out, Grad g) -> Grads {
+    return {g * (exp(-(in[0] * in[0])) * (2.0 * std::numbers::inv_sqrtpi))};
+  });
+}
+
+Tensor sin(const Tensor& x) {
+  return record("sin", {x}, unary("sin", Unary::sin, x),
+                [](const Ins& in, Out, Grad g) -> Grads { return {g * cos(in[0])}; });
+}
+
+Tensor cos(const Tensor& x) {
+  return record("cos", {x}, unary("cos", Unary::cos, x),
+                [](const Ins& in, Out, Grad g) -> Grads { return {-g * sin(in[0])}; });
+}
+
+Tensor clamp(const Tensor& x, double low, double high) {
+  require(low <= high, "clamp: low ", low, " is not below high ", high);
+  Tensor value = binary("clamp", Binary::minimum, binary("clamp", Binary::maximum, x, low), high);
+  return record("clamp", {x}, std::move(value), [low, high](const Ins& in, Out, Grad g) -> Grads {
+    return {masked_fill(masked_fill(g, in[0] < low, 0.0), in[0] > high, 0.0)};
+  });
+}
+
+// ---- Choosing ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// The gradient of the winner of a and b; `lost` says where it lost, a tie gives half.
+Tensor shared_by_ties(const Tensor& g, const Tensor& a, const Tensor& b, const Tensor& lost) {
+  return masked_fill(where(a == b, g * 0.5, g), lost, 0.0);
+}
+
+}  // namespace
+
+Tensor maximum(const Tensor& a, const Tensor& b) {
+  return record("maximum", {a, b}, binary("maximum", Binary::maximum, a, b), [](const Ins& in, Out, Grad g) -> Grads {
+    return {shared_by_ties(g, in[0], in[1], in[0] < in[1]), shared_by_ties(g, in[0], in[1], in[1] < in[0])};
+  });
+}
+
+Tensor minimum(const Tensor& a, const Tensor& b) {
+  return record("minimum", {a, b}, binary("minimum", Binary::minimum, a, b), [](const Ins& in, Out, Grad g) -> Grads {
+    return {shared_by_ties(g, in[0], in[1], in[0] > in[1]), shared_by_ties(g, in[0], in[1], in[1] > in[0])};
+  });
+}
+
+Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
+  detail::require_value("where", condition);
+  require_numbers("where", a);
+  require_numbers("where", b);
+  require(condition.dtype() == Dtype::boolean, "where: the condition is ", condition.dtype(), ", not boolean");
+  require_same_dtype("where", a, b);
+  Shape shape = broadcast_shape("where", broadcast_shape("where", a.shape(), b.shape()), condition.shape());
+  return record("where", {condition, a, b}, select(condition, a, b, std::move(shape)),
+                [](const Ins& in, Out, Grad g) -> Grads {
+                  return {Tensor(), if_wanted(in, 1, [&] { return masked_fill(g, !in[0], 0.0); }),
+                          if_wanted(in, 2, [&] { return masked_fill(g, in[0], 0.0); })};
+                });
+}
+
+Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
+  require_numbers("masked_fill", x);
+  const Tensor filled = as_mask("masked_fill", mask);
+  require(broadcast_shape("masked_fill", x.shape(), mask.shape()) == x.shape(), "masked_fill: a mask of shape ",
+          mask.shape(), " does not broadcast to ", x.shape());
+  return record("masked_fill", {x, filled}, select(filled, full({}, value, x.dtype()), x, x.shape()),
+                [](const Ins& in, Out, Grad g) -> Grads { return {masked_fill(g, in[1], 0.0), Tensor()}; });
+}
+
+Tensor dropout(const Tensor& x, double p, Rng& rng) {
+  require_floating("dropout", x);
+  require(p >= 0.0 && p <= 1.0, "dropout: p = ", p, " is no probability");
+  if (p == 0.0) return x;
+  const Tensor dropped = rand(x.shape(), rng) < p;
+  return masked_fill(p < 1.0 ? x / (1.0 - p) : x, dropped, 0.0);
+}
+
+// ---- For the engine ------------------------------------------------------------------------------------------------
+
+namespace detail {
+
+Tensor alias(const Tensor& x) {
+  return record("alias", {x}, share(x, x.shape()), [](const Ins&, Out, Grad g) -> Grads { return {g}; });
+}
+
+Tensor add_into(Tensor a, const Tensor& b) {
+  Node& node = a.node();
+  const bool mine = node.references.load(std::memory_order_acquire) == 1 && !node.step &&
+                    (!node.buffer || node.buffer->references.load(std::memory_order_acquire) == 1);
+  if (!mine || recording() || a.shape() != b.shape()) return a + b;
+  visit_floating(a.dtype(), [&](auto t) {
+    using T = decltype(t);
+    over_pairs<T, T>(a, b, a, kernels::elementwise<T>().binary[std::size_t(Binary::add)]);
+  });
+  return a;
+}
+
+}  // namespace detail
+}  // namespace surgeon

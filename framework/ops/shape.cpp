@@ -1,0 +1,285 @@
+// Ops that move numbers and compute none: reshape, permute, slice, concat, broadcast_to, tril and triu.
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+
+#include "framework/autograd.hpp"
+#include "framework/kernels/rows.hpp"
+#include "framework/kernels/strides.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/ops.hpp"
+#include "framework/detail/require.hpp"
+
+namespace surgeon {
+
+using detail::checked_axis;
+using detail::make;
+using detail::require;
+using kernels::Sizes;
+
+namespace {
+
+constexpr std::int64_t grain = 1 << 15;
+
+Sizes row_major(const Shape& shape) { return kernels::broadcast_strides(shape, shape); }
+
+// into[... into strides] = from[... from strides] over `shape`; strides count elements and may be 0 or negative.
+template <class T>
+void copy_strided(const Shape& shape, const T* from, const Sizes& from_strides, T* into, const Sizes& into_strides) {
+  const kernels::Walk<2> walk(shape, {from_strides, into_strides});
+  const std::int64_t a = walk.step(0), b = walk.step(1);
+  walk.run(grain, [&](const auto& at, std::int64_t n) {
+    const T* x = from + at[0];
+    T* y = into + at[1];
+    if (a == 1 && b == 1) std::memcpy(y, x, std::size_t(n) * sizeof(T));
+    else for (std::int64_t i = 0; i < n; ++i) y[i * b] = x[i * a];
+  });
+}
+
+// The same for bytes of any dtype: numbers of equal size are moved alike.
+template <class Body>
+void visit_bytes(Dtype dtype, const Body& body) {
+  switch (element_size(dtype)) {
+    case 1: return body(std::uint8_t{});
+    case 4: return body(std::uint32_t{});
+    default: return body(std::uint64_t{});
+  }
+}
+
+template <class T> T* numbers(const Tensor& x) { return static_cast<T*>(x.node().data); }
+
+Tensor permuted(const Tensor& x, const std::vector<int>& order) {
+  const int rank = x.rank();
+  Shape shape(order.size());
+  Sizes strides(order.size());
+  const Sizes from = row_major(x.shape());
+  for (std::size_t i = 0; i < order.size(); ++i) {
+    shape[i] = x.shape()[std::size_t(order[i])];
+    strides[i] = from[std::size_t(order[i])];
+  }
+  Tensor y = make(shape, x.dtype());
+  const auto last = order.end() - std::min(rank, 2);
+  const bool swaps_last = rank >= 2 && last[0] == rank - 1 && last[1] == rank - 2 && std::is_sorted(order.begin(), last);
+  if (swaps_last) {
+    const std::int64_t rows = x.shape(-2), columns = x.shape(-1), matrices = y.size() ? y.size() / (rows * columns) : 0;
+    kernels::transpose(x.node().data, matrices, rows, columns, element_size(x.dtype()), y.node().data);
+    return y;
+  }
+  visit_bytes(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    copy_strided(shape, numbers<T>(x), strides, numbers<T>(y), row_major(shape));
+  });
+  return y;
+}
+
+}  // namespace
+
+Tensor reshape(const Tensor& x, const Shape& shape) {
+  detail::require_value("reshape", x);
+  Shape to = shape;
+  std::int64_t known = 1, open = -1;
+  for (std::size_t i = 0; i < to.size(); ++i) {
+    require(to[i] >= -1, "reshape: ", x.shape(), " to ", shape, ": size ", to[i], " is negative");
+    require(to[i] != -1 || open < 0, "reshape: ", x.shape(), " to ", shape, ": more than one -1");
+    if (to[i] == -1) open = std::int64_t(i);
+    else known *= to[i];
+  }
+  if (open >= 0) {
+    require(known != 0 && x.size() % known == 0, "reshape: ", x.shape(), " to ", shape, ": ", x.size(),
+            " elements do not divide by ", known);
+    to[std::size_t(open)] = x.size() / known;
+  }
+  require(count(to) == x.size(), "reshape: ", x.shape(), " to ", shape, ": ", x.size(), " elements do not make ",
+          count(to));
+  return record("reshape", {x}, detail::share(x, std::move(to)),
+                [](const Ins& in, Out, Grad g) -> Grads { return {reshape(g, in[0].shape())}; });
+}
+
+Tensor permute(const Tensor& x, const std::vector<int>& order) {
+  detail::require_value("permute", x);
+  require(int(order.size()) == x.rank(), "permute: ", order.size(), " axes for a tensor of shape ", x.shape());
+  std::vector<int> axes, back(order.size(), -1);
+  for (const int axis : order) {
+    const int checked = checked_axis("permute", axis, x.rank());
+    require(back[std::size_t(checked)] < 0, "permute: axis ", axis, " is named twice");
+    back[std::size_t(checked)] = int(axes.size());
+    axes.push_back(checked);
+  }
+  return record("permute", {x}, permuted(x, axes),
+                [back](const Ins&, Out, Grad g) -> Grads { return {permute(g, back)}; });
+}
+
+Tensor transpose(const Tensor& x, int a, int b) {
+  detail::require_value("transpose", x);
+  std::vector<int> order(std::size_t(x.rank()));
+  std::iota(order.begin(), order.end(), 0);
+  std::swap(order[std::size_t(checked_axis("transpose", a, x.rank()))],
+            order[std::size_t(checked_axis("transpose", b, x.rank()))]);
+  return permute(x, order);
+}
+
+namespace {
+
+struct Cut {   // positions start, start + step, ..., n of them, along one axis
+  int axis;
+  std::int64_t start, step, n;
+};
+
+// Zeros of `shape`, with g where slice() took from: slice's adjoint.
+Tensor put_slice(const Tensor& g, const Shape& shape, const Cut& cut) {
+  const Tensor y = zeros(shape, g.dtype());
+  Sizes strides = row_major(shape);
+  const std::int64_t offset = cut.start * strides[std::size_t(cut.axis)];
+  strides[std::size_t(cut.axis)] *= cut.step;
+  visit_bytes(g.dtype(), [&](auto t) {
+    using T = decltype(t);
+    copy_strided(g.shape(), numbers<T>(g), row_major(g.shape()), numbers<T>(y) + offset, strides);
+  });
+  return y;
+}
+
+Tensor take_slice(const Tensor& x, const Cut& cut) {
+  Shape shape = x.shape();
+  shape[std::size_t(cut.axis)] = cut.n;
+  Tensor y = make(shape, x.dtype());
+  Sizes strides = row_major(x.shape());
+  const std::int64_t offset = cut.start * strides[std::size_t(cut.axis)];
+  strides[std::size_t(cut.axis)] *= cut.step;
+  visit_bytes(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    copy_strided(shape, numbers<T>(x) + offset, strides, numbers<T>(y), row_major(shape));
+  });
+  return y;
+}
+
+Tensor slice_by(const Tensor& x, const Cut& cut);
+
+Tensor slice_adjoint(const Tensor& g, const Shape& shape, const Cut& cut) {
+  return record("slice_adjoint", {g}, put_slice(g, shape, cut),
+                [cut](const Ins&, Out, Grad h) -> Grads { return {slice_by(h, cut)}; });
+}
+
+Tensor slice_by(const Tensor& x, const Cut& cut) {
+  return record("slice", {x}, take_slice(x, cut),
+                [cut](const Ins& in, Out, Grad g) -> Grads { return {slice_adjoint(g, in[0].shape(), cut)}; });
+}
+
+}  // namespace
+
+Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop, std::int64_t step) {
+  detail::require_value("slice", x);
+  require(step != 0, "slice: step 0");
+  const int along = checked_axis("slice", axis, x.rank());
+  const std::int64_t size = x.shape()[std::size_t(along)];
+  // As Python does: from the end when negative, then clipped to what can be reached in this direction.
+  const std::int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
+  const auto clip = [&](std::int64_t at) { return std::clamp(at < 0 && at > -to_end ? at + size : at, low, high); };
+  const std::int64_t from = clip(start), to = clip(stop);
+  const std::int64_t distance = step > 0 ? to - from : from - to;
+  const std::uint64_t stride = step > 0 ? std::uint64_t(step) : -std::uint64_t(step);
+  const std::int64_t n = distance > 0 ? std::int64_t((std::uint64_t(distance) - 1) / stride) + 1 : 0;
+  return slice_by(x, {along, n ? from : 0, n > 1 ? step : 1, n});
+}
+
+Tensor concat(const std::vector<Tensor>& ts, int axis) {
+  require(!ts.empty(), "concat: of no tensors");
+  for (const Tensor& t : ts) detail::require_value("concat", t);
+  const Tensor& first = ts.front();
+  const std::size_t along = std::size_t(checked_axis("concat", axis, first.rank()));
+  Shape shape = first.shape();
+  shape[along] = 0;
+  for (const Tensor& t : ts) {
+    require(t.dtype() == first.dtype(), "concat: ", first.dtype(), " with ", t.dtype(),
+            " (dtypes never promote: use .to)");
+    Shape fits = t.shape();
+    if (fits.size() == shape.size()) fits[along] = shape[along];
+    require(fits == shape, "concat: ", first.shape(), " and ", t.shape(), " differ beside axis ", axis);
+    shape[along] += t.shape()[along];
+  }
+  Tensor y = make(shape, first.dtype());
+  std::int64_t outer = 1, inner = element_size(first.dtype());
+  for (std::size_t i = 0; i < shape.size(); ++i) (i < along ? outer : inner) *= i == along ? 1 : shape[i];
+  std::int64_t offset = 0;
+  std::vector<std::int64_t> starts;
+  for (const Tensor& t : ts) {
+    starts.push_back(offset);
+    const std::int64_t bytes = t.shape()[along] * inner;
+    for (std::int64_t i = 0; i < outer && bytes > 0; ++i)
+      std::memcpy(numbers<std::byte>(y) + i * shape[along] * inner + offset * inner,
+                  numbers<std::byte>(t) + i * bytes, std::size_t(bytes));
+    offset += t.shape()[along];
+  }
+  return record("concat", Inputs(std::span<const Tensor>(ts)), y,
+                [along, starts = std::move(starts)](const Ins& in, Out, Grad g) -> Grads {
+                  Grads gradients;
+                  for (std::size_t i = 0; i < in.size(); ++i)
+                    gradients.push_back(in.wanted(i) ? slice(g, int(along), starts[i], starts[i] + in[i].shape()[along])
+                                                     : Tensor());
+                  return gradients;
+                });
+}
+
+Tensor stack(const std::vector<Tensor>& ts, int axis) {
+  require(!ts.empty(), "stack: of no tensors");
+  for (const Tensor& t : ts) {
+    detail::require_value("stack", t);
+    require(t.shape() == ts.front().shape(), "stack: ", ts.front().shape(), " and ", t.shape(), " differ");
+  }
+  Shape shape = ts.front().shape();
+  shape.insert(shape.begin() + checked_axis("stack", axis, int(shape.size()) + 1), 1);
+  std::vector<Tensor> layers;
+  for (const Tensor& t : ts) layers.push_back(reshape(t, shape));
+  return concat(layers, checked_axis("stack", axis, int(shape.size())));
+}
+
+Tensor broadcast_to(const Tensor& x, const Shape& shape) {
+  detail::require_value("broadcast_to", x);
+  bool fits = shape.size() >= x.shape().size();
+  for (std::size_t k = 1; fits && k <= x.shape().size(); ++k)
+    fits = x.shape(-int(k)) == 1 || x.shape(-int(k)) == shape[shape.size() - k];
+  require(fits, "broadcast_to: ", x.shape(), " does not broadcast to ", shape);
+  Tensor y = make(shape, x.dtype());
+  visit_bytes(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    copy_strided(shape, numbers<T>(x), kernels::broadcast_strides(x.shape(), shape), numbers<T>(y), row_major(shape));
+  });
+  return record("broadcast_to", {x}, y, [](const Ins&, Out, Grad g) -> Grads { return {g}; });   // the engine sums
+}
+
+namespace {
+
+// The part of each matrix on (keep_lower: below, else above) and including the diagonal; the rest 0, whatever it held.
+Tensor triangle(const char* name, const Tensor& x, std::int64_t diagonal, bool keep_lower) {
+  detail::require_value(name, x);
+  require(x.rank() >= 2, name, ": needs at least two axes, not ", x.shape());
+  const std::int64_t rows = x.shape(-2), columns = x.shape(-1), matrices = rows > 0 && columns > 0 ? x.size() / (rows * columns) : 0;
+  Tensor y = make(x.shape(), x.dtype());
+  visit_bytes(x.dtype(), [&](auto t) {
+    using T = decltype(t);
+    for (std::int64_t row = 0; row < matrices * rows; ++row) {
+      // Kept: columns up to i + diagonal, or from there on.
+      const std::int64_t i = row % rows;
+      const std::int64_t limit = keep_lower ? columns - 1 - i : -i;
+      const std::int64_t edge = keep_lower ? (diagonal >= limit ? columns : std::max<std::int64_t>(0, i + diagonal + 1))
+                                           : (diagonal <= limit ? 0 : std::min(columns, diagonal > columns ? columns : i + diagonal));
+      const T* from = numbers<T>(x) + row * columns;
+      T* into = numbers<T>(y) + row * columns;
+      for (std::int64_t j = 0; j < columns; ++j) into[j] = (j < edge) == keep_lower ? from[j] : T{};
+    }
+  });
+  return y;
+}
+
+}  // namespace
+
+Tensor tril(const Tensor& x, std::int64_t diagonal) {
+  return record("tril", {x}, triangle("tril", x, diagonal, true),
+                [diagonal](const Ins&, Out, Grad g) -> Grads { return {tril(g, diagonal)}; });
+}
+
+Tensor triu(const Tensor& x, std::int64_t diagonal) {
+  return record("triu", {x}, triangle("triu", x, diagonal, false),
+                [diagonal](const Ins&, Out, Grad g) -> Grads { return {triu(g, diagonal)}; });
+}
+
+}  // namespace surgeon

@@ -1,0 +1,153 @@
+// The ops by the names that make_golden.py gives them, attention and its score rules.
+#include "tests/golden/calls.hpp"
+
+#include <functional>
+#include <limits>
+#include <map>
+
+namespace surgeon::tests {
+namespace {
+
+using List = std::vector<Tensor>;
+using Call = std::function<List(const List& in, const Json& options)>;
+
+Over over(const Json& o) { return {o.value("axes", std::vector<int>{}), o.value("keepdims", false)}; }
+MatmulOptions flips(const Json& o) { return {o.value("transpose_a", false), o.value("transpose_b", false)}; }
+Reduction reduction(const Json& o) {
+  const std::string name = o.value("reduction", "mean");
+  return name == "none" ? Reduction::none : name == "sum" ? Reduction::sum : Reduction::mean;
+}
+double value(const Json& o, const char* name = "value") {   // infinities are strings
+  if (!o.at(name).is_string()) return o[name].get<double>();
+  return (o[name] == "-inf" ? -1 : 1) * std::numeric_limits<double>::infinity();
+}
+
+AttentionOptions attention_options(const Json& o, const Tensor& mask) {
+  AttentionOptions options{.mask = mask, .return_weights = true};
+  if (o.contains("scale"))
+    options.scale = o["scale"].is_boolean() ? Scale(o["scale"].get<bool>()) : Scale(o["scale"].get<double>());
+  return options;
+}
+AttentionResult attend(const List& in, const Json& o, Dtype mask_dtype = Dtype::boolean) {
+  return attention(in[0], in[1], in[2], attention_options(o, in.size() > 3 ? in[3].to(mask_dtype) : Tensor()));
+}
+List all(const AttentionResult& result) { return {result.output, result.weights, result.scores}; }
+// The path without weights, which may be a kernel of its own.
+Tensor attend_lean(const List& in, const Json& o) {
+  AttentionOptions options = attention_options(o, in.size() > 3 ? in[3] : Tensor());
+  options.return_weights = false;
+  return attention(in[0], in[1], in[2], options).output;
+}
+AttentionResult multi_head(const List& in, const Json& o, bool with_weights) {
+  Rng rng(1);
+  MultiHeadAttention layer(in[0].shape(-1), o.at("heads"), rng, in[0].dtype());
+  Linear* const parts[] = {&layer.W_q, &layer.W_k, &layer.W_v, &layer.W_o};
+  for (std::size_t i = 0; i < 4; ++i) parts[i]->weight = in[1 + 2 * i], parts[i]->bias = in[2 + 2 * i];
+  AttentionOptions options = attention_options(o, in.size() > 9 ? in[9] : Tensor());
+  options.return_weights = with_weights;
+  return layer(in[0], options);
+}
+
+AttentionResult by_rules(const List& in, const Json& o, bool with_weights) {
+  AttentionOptions options = golden_rules(o, in, in[0].dtype());
+  options.return_weights = with_weights;
+  return attention(in[0], in[1], in[2], options);
+}
+
+// x, y and z are the first three inputs.
+#define OP(name, expression)                                                                       \
+  {                                                                                                \
+    name, []([[maybe_unused]] const List& in, [[maybe_unused]] const Json& o) -> List {            \
+      const auto input = [&in](std::size_t i) { return i < in.size() ? in[i] : Tensor(); };        \
+      [[maybe_unused]] const Tensor x = input(0), y = input(1), z = input(2);                      \
+      return {expression};                                                                         \
+    }                                                                                              \
+  }
+
+const std::map<std::string, Call> calls = {
+    OP("add", x + y), OP("sub", x - y), OP("mul", x * y), OP("div", x / y),
+    OP("maximum", maximum(x, y)), OP("minimum", minimum(x, y)),
+    OP("equal", x == y), OP("not_equal", x != y), OP("less", x < y), OP("less_equal", x <= y),
+    OP("greater", x > y), OP("greater_equal", x >= y),
+    OP("add_number", x + value(o)), OP("number_add", value(o) + x), OP("sub_number", x - value(o)),
+    OP("number_sub", value(o) - x),
+    OP("mul_number", x * value(o)), OP("number_mul", value(o) * x), OP("div_number", x / value(o)),
+    OP("number_div", value(o) / x),
+    OP("equal_number", x == value(o)), OP("not_equal_number", x != value(o)), OP("less_number", x < value(o)),
+    OP("less_equal_number", x <= value(o)), OP("greater_number", x > value(o)),
+    OP("greater_equal_number", x >= value(o)),
+    OP("neg", -x), OP("not", !x), OP("isnan", isnan(x)), OP("abs", abs(x)), OP("sign", sign(x)), OP("exp", exp(x)),
+    OP("log", log(x)), OP("sqrt", sqrt(x)), OP("tanh", tanh(x)), OP("sigmoid", sigmoid(x)), OP("relu", relu(x)),
+    OP("silu", silu(x)), OP("softplus", softplus(x)), OP("gelu", gelu(x)), OP("erf", erf(x)), OP("sin", sin(x)),
+    OP("cos", cos(x)), OP("gelu_tanh", gelu(x, Gelu::tanh)), OP("pow", pow(x, value(o, "p"))),
+    OP("clamp", clamp(x, value(o, "low"), value(o, "high"))), OP("where", where(x, y, z)),
+    OP("masked_fill", masked_fill(x, y, value(o))),
+    {"dropout", [](const List& in, const Json& o) -> List { Rng rng(1); return {dropout(in[0], o.at("p"), rng)}; }},
+    OP("to", x.to(o.at("dtype") == "float32" ? Dtype::float32 : Dtype::float64)),
+
+    OP("sum", sum(x, over(o))), OP("mean", mean(x, over(o))), OP("max", max(x, over(o))),
+    OP("min", min(x, over(o))), OP("logsumexp", logsumexp(x, over(o))),
+    OP("var", var(x, VarOptions{over(o).axes, over(o).keepdims, o.value("correction", 1)})),
+    OP("argmax", argmax(x, o.at("axis"))), OP("cumsum", cumsum(x, o.at("axis"))),
+    OP("softmax", softmax(x, o.value("axis", -1))), OP("log_softmax", log_softmax(x, o.value("axis", -1))),
+
+    OP("reshape", reshape(x, o.at("shape").get<Shape>())), OP("transpose", transpose(x, o.at("a"), o.at("b"))),
+    OP("permute", permute(x, o.at("order").get<std::vector<int>>())),
+    {"slice", [](const List& in, const Json& o) -> List {
+       const std::int64_t step = o.at("step");   // no stop: to the end in the direction of the step
+       return {slice(in[0], o.at("axis"), o.at("start"), o.value("stop", step > 0 ? to_end : -to_end), step)};
+     }},
+    OP("concat", concat(in, o.at("axis"))), OP("stack", stack(in, o.at("axis"))),
+    OP("broadcast_to", broadcast_to(x, o.at("shape").get<Shape>())),
+    OP("tril", tril(x, o.value("diagonal", 0))), OP("triu", triu(x, o.value("diagonal", 0))),
+
+    OP("gather", gather(x, o.at("axis"), y)),
+    OP("scatter_add", scatter_add(o.at("shape").get<Shape>(), o.at("axis"), y, x)),
+    OP("embedding", embedding(x, y)), OP("one_hot", one_hot(x, o.at("classes")).to(Dtype::int64)),
+
+    OP("matmul", matmul(x, y, flips(o))), OP("linear", linear(x, y, z)),
+    OP("layer_norm", layer_norm(x, y, z, o.value("eps", 1e-5))),
+    OP("layer_norm_two_pass", layer_norm(x, y, z, o.value("eps", 1e-5))),
+    OP("rms_norm", rms_norm(x, y, o.value("eps", 1e-6))),
+    OP("cross_entropy", cross_entropy(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)),
+                                             o.value("label_smoothing", 0.0)})),
+    OP("mse_loss", mse_loss(x, y, reduction(o))),
+
+    {"attention", [](const List& in, const Json& o) { return all(attend(in, o)); }},
+    {"attention_float_mask", [](const List& in, const Json& o) { return all(attend(in, o, in[0].dtype())); }},
+    OP("attention_weights", attend(in, o).weights), OP("attention_scores", attend(in, o).scores),
+    {"attention_rules", [](const List& in, const Json& o) { return all(by_rules(in, o, true)); }},
+    {"multi_head_attention", [](const List& in, const Json& o) { return all(multi_head(in, o, true)); }},
+};
+
+const std::map<std::string, Call> lean_ways = {
+    OP("attention", attend_lean(in, o)),
+    OP("attention_rules", by_rules(in, o, false).output),
+    OP("multi_head_attention", multi_head(in, o, false).output),
+};
+
+Answer ask(const std::map<std::string, Call>& table, const std::string& op, const List& in, const Json& options) {
+  Answer made{table.at(op)(in, options), floating_ones(in)};
+  made.targets.insert(made.targets.end(), made.outputs.begin() + 1, made.outputs.end());
+  return made;
+}
+
+}  // namespace
+
+Answer golden_answer(const std::string& op, const std::vector<Tensor>& inputs, const Json& options) {
+  return golden_is_layer(op) ? golden_layer(op, inputs, options) : ask(calls, op, inputs, options);
+}
+
+bool golden_has_lean_way(const std::string& op) { return lean_ways.contains(op); }
+Answer golden_lean_answer(const std::string& op, const std::vector<Tensor>& inputs, const Json& options) {
+  return ask(lean_ways, op, inputs, options);
+}
+
+std::vector<Tensor> floating_ones(const std::vector<Tensor>& tensors) {
+  List kept;
+  for (const Tensor& t : tensors)
+    if (is_floating(t.dtype())) kept.push_back(t);
+  return kept;
+}
+
+}  // namespace surgeon::tests
