@@ -62,19 +62,6 @@ std::string duration(double seconds) {
                                                     : fmt::format("{}:{:02} h", s / 3600, s / 60 % 60);
 }
 
-// Kernels stay on one thread while bodies run on several, so that results do not depend on how many.
-class SerialKernels {
- public:
-  SerialKernels() : before_(threads()) { set_threads(1); }
-  ~SerialKernels() { set_threads(before_); }
-  SerialKernels(const SerialKernels&) = delete;
-  SerialKernels& operator=(const SerialKernels&) = delete;
-  int before() const { return before_; }
-
- private:
-  int before_;
-};
-
 }  // namespace
 
 Lab::Lab() = default;
@@ -202,7 +189,9 @@ void Lab::progress(const std::string& what, std::int64_t done, std::int64_t tota
 }
 
 void Lab::for_each(std::int64_t n, const std::string& what, const std::function<void(std::int64_t)>& body) {
-  const SerialKernels serial;
+  // Kernels stay on one thread while bodies run on several, so that results do not depend on how many.
+  const std::int64_t workers = threads();
+  const ThreadsGuard serial(1);
   std::atomic<std::int64_t> next{0}, done{0};
   std::atomic<bool> stop{false};
   std::mutex lock;
@@ -222,7 +211,7 @@ void Lab::for_each(std::int64_t n, const std::string& what, const std::function<
     }
   };
   std::vector<std::thread> helpers;
-  for (std::int64_t i = 1; i < std::min<std::int64_t>(serial.before(), n); ++i) {
+  for (std::int64_t i = 1; i < std::min(workers, n); ++i) {
     try {
       helpers.emplace_back(work, false);
     } catch (const std::system_error&) {

@@ -11,6 +11,7 @@
 #include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
 #include "experiments/training.hpp"
+#include "framework/checkpoints.hpp"
 #include "framework/machine.hpp"
 #include "framework/serialize.hpp"
 

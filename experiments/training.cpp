@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "framework/checkpoints.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/probe.hpp"
 #include "framework/serialize.hpp"

@@ -6,11 +6,10 @@
 #include <optional>
 #include <unordered_map>
 
-#include "framework/graph.hpp"
-#include "framework/kernels/pool.hpp"
+#include "framework/anomaly.hpp"
 #include "framework/detail/node.hpp"
-#include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
+#include "framework/kernels/pool.hpp"
 
 namespace surgeon {
 
@@ -28,7 +27,11 @@ Tensor stop_gradient(const Tensor& x) { return x.detach(); }
 namespace detail {
 
 void* allocate_step(std::size_t bytes) { return kernels::allocate(bytes); }
-void free_step(void* memory, std::size_t bytes) noexcept { kernels::deallocate(memory, bytes); }
+void destroy_step(Step* step) noexcept {
+  const std::size_t bytes = step->bytes();
+  step->~Step();
+  kernels::deallocate(step, bytes);
+}
 bool records(const char* name, const Inputs& inputs, const Tensor& value) {
   require_value(name, value);
   if (watching() && is_floating(value.dtype())) [[unlikely]] check_value(name, inputs, value);
@@ -204,8 +207,7 @@ void deliver(Visit& visit, Tensor gradient, const char* op, std::size_t input) {
     gradient = sum_to(gradient, x.shape);
   }
   if (visit.gradient.empty()) visit.gradient = std::move(gradient);
-  else if (!recording_on) visit.gradient = add_into(std::move(visit.gradient), gradient);
-  else visit.gradient = visit.gradient + gradient;
+  else visit.gradient = add_into(std::move(visit.gradient), gradient);
 }
 
 // A rule is watched as a whole: its own ops would be reported under their names, not its.

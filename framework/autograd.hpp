@@ -115,7 +115,6 @@ struct RuleStep final : Step {
 };
 
 void* allocate_step(std::size_t bytes);
-void free_step(void* memory, std::size_t bytes) noexcept;
 // Whether recording is on and the dtype has derivatives; refuses a value that is not this op's own.
 bool records(const char* name, const Inputs& inputs, const Tensor& value);
 void attach(const Tensor& value, Step* step) noexcept;

@@ -7,14 +7,14 @@
 #include <cstring>
 #include <optional>
 
+#include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/ops.hpp"
 #include "framework/random.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
-using detail::require;
 
 namespace {
 
@@ -24,7 +24,7 @@ using Tensors = std::vector<Tensor>;
 Tensors arguments(const char* name, const Tensors& inputs) {
   Tensors xs;
   for (const Tensor& x : inputs) {
-    detail::require_value(name, x);
+    require_value(name, x);
     require(is_floating(x.dtype()), name, ": input ", xs.size(), " is ", x.dtype(), ", which has no derivatives");
     xs.push_back(detail::alias(x));
   }
@@ -34,7 +34,7 @@ Tensors arguments(const char* name, const Tensors& inputs) {
 void require_like(const char* name, const char* what, const Tensors& vectors, const Tensors& inputs) {
   require(vectors.size() == inputs.size(), name, ": ", vectors.size(), " ", what, "s for ", inputs.size(), " inputs");
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    detail::require_value(name, vectors[i]);
+    require_value(name, vectors[i]);
     const Tensor &v = vectors[i], &x = inputs[i];
     require(v.shape() == x.shape() && v.dtype() == x.dtype(), name, ": ", what, " ", i, " is ", v.dtype(), " ",
             v.shape(), ", its input ", x.dtype(), " ", x.shape());
@@ -87,7 +87,7 @@ Tensor jvp(const Function& f, const Tensors& inputs, const Tensors& tangents) {
   const Tensors xs = arguments("jvp", inputs);
   require_like("jvp", "tangent", tangents, xs);
   const Tensor y = f(xs);
-  detail::require_value("jvp", y);
+  require_value("jvp", y);
   const Tensor v = zeros_like(y);
   if (xs.empty()) return v;
   const Tensors pulled = grad(y, xs, {.cotangent = v, .create_graph = true, .allow_unused = true});
@@ -111,7 +111,7 @@ Tensor jacobian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) 
   const detail::Recording on;
   const Tensor own = arguments("jacobian", {x})[0];
   const Tensor y = f(own);
-  detail::require_value("jacobian", y);
+  require_value("jacobian", y);
   return rows("jacobian", y, own, keep);
 }
 
@@ -173,8 +173,8 @@ class Checker {
   // Empty when all is well.
   std::string run() {
     const Tensor y = f_(xs_);
-    detail::require_value("gradcheck", y);
-    if (y.dtype() != Dtype::float64) return detail::join("the function's value is ", y.dtype(), ", not float64");
+    require_value("gradcheck", y);
+    if (y.dtype() != Dtype::float64) return sentence("the function's value is ", y.dtype(), ", not float64");
     if (!bit_equal(y, f_(xs_)))
       return "the function gives different values for the same inputs (if it draws, make its Rng inside it)";
     cotangents_.push_back({randn(y.shape(), rng_, Dtype::float64)});
@@ -205,7 +205,7 @@ class Checker {
                   anew = gradients({f_(xs_)}, cotangents_[0], xs_, false);
     for (std::size_t i = 0; i < xs_.size(); ++i)
       if (!bit_equal(once[i], again[i]) || !bit_equal(once[i], anew[i]))
-        return detail::join("order 1, input ", i, ": two backward runs differ in their bits");
+        return sentence("order 1, input ", i, ": two backward runs differ in their bits");
     return {};
   }
 
@@ -218,7 +218,7 @@ class Checker {
       for (std::int64_t place = 0; place < xs_[i].size(); ++place) {
         const double left = value(a[i], place), right = value(b[i], place);
         if (!near(left, right))
-          return detail::join("order 1, input ", i, ", index ", index_of(place, xs_[i].shape()), ": ", what, ": ",
+          return sentence("order 1, input ", i, ", index ", index_of(place, xs_[i].shape()), ": ", what, ": ",
                               number(left), " and ", number(right));
       }
     return {};
@@ -305,12 +305,12 @@ class Checker {
   std::string report(int order, std::size_t input, std::int64_t place, double analytic) const {
     const Shape& shape = xs_[input].shape();
     const Tensor e = unit(shape, Dtype::float64, place);
-    std::string text = detail::join("order ", order, ", input ", input, " of shape ", shape, ", index ",
+    std::string text = sentence("order ", order, ", input ", input, " of shape ", shape, ", index ",
                                     index_of(place, shape), ": analytic ", number(analytic), ", numeric ",
                                     number(numeric(order - 1, input, e, options_.eps)), "; by step:");
     for (double factor : {100.0, 10.0, 1.0, 0.1, 0.01}) {
       const double step = factor * options_.eps;
-      text += detail::join(factor == 100.0 ? " " : ", ", step, " -> ", number(numeric(order - 1, input, e, step)));
+      text += sentence(factor == 100.0 ? " " : ", ", step, " -> ", number(numeric(order - 1, input, e, step)));
     }
     return text;
   }
@@ -329,7 +329,7 @@ GradcheckResult gradcheck(const Function& f, const Tensors& inputs, const Gradch
   require(options.order >= 1, "gradcheck: order ", options.order, " is less than 1");
   require(options.eps > 0.0, "gradcheck: eps ", options.eps, " is not positive");
   for (std::size_t i = 0; i < inputs.size(); ++i) {
-    detail::require_value("gradcheck", inputs[i]);
+    require_value("gradcheck", inputs[i]);
     require(inputs[i].dtype() == Dtype::float64, "gradcheck: input ", i, " is ", inputs[i].dtype(),
             ": finite differences need the digits of float64");
   }
@@ -338,7 +338,7 @@ GradcheckResult gradcheck(const Function& f, const Tensors& inputs, const Gradch
   try {
     fault = Checker(f, inputs, options).run();
   } catch (const std::exception& error) {
-    fault = detail::join("an exception: ", error.what());
+    fault = sentence("an exception: ", error.what());
   } catch (...) {
     fault = "an exception that is no std::exception";
   }

@@ -12,21 +12,21 @@
 #include <xtensor/xarray.hpp>
 
 #include "framework/detail/node.hpp"
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 namespace {
 
 void require_floating(const char* name, const Tensor& x) {
-  detail::require_value(name, x);
-  detail::require(is_floating(x.dtype()), name, ": ", x.dtype(), " numbers; it takes float32 or float64");
+  require_value(name, x);
+  require(is_floating(x.dtype()), name, ": ", x.dtype(), " numbers; it takes float32 or float64");
 }
 
 // f(row, n) for each row, with the C++ type of the dtype.
 template <class F>
 std::vector<double> by_row(const char* name, const Tensor& x, const F& f) {
   require_floating(name, x);
-  detail::require(x.rank() >= 1, name, ": a scalar has no rows");
+  require(x.rank() >= 1, name, ": a scalar has no rows");
   const std::int64_t n = x.shape(-1), rows = n == 0 ? 0 : x.size() / n;
   std::vector<double> result(static_cast<std::size_t>(rows));
   detail::visit_floating(x.dtype(), [&](auto type) {
@@ -163,14 +163,14 @@ double gini(std::span<const double> values) {
 
 std::vector<double> singular_values(const Tensor& matrix) {
   require_floating("singular_values", matrix);
-  detail::require(matrix.rank() == 2, "singular_values: ", matrix.shape(), " is no matrix");
+  require(matrix.rank() == 2, "singular_values: ", matrix.shape(), " is no matrix");
   if (matrix.size() == 0) return {};
   xt::xtensor<double, 2, xt::layout_type::column_major> a({std::size_t(matrix.shape(0)), std::size_t(matrix.shape(1))});
   detail::visit_floating(matrix.dtype(), [&](auto type) {
     const auto* values = detail::data<decltype(type)>(matrix);
     const std::int64_t columns = matrix.shape(1);
     for (std::int64_t i = 0; i < matrix.size(); ++i) {
-      detail::require(std::isfinite(values[i]), "singular_values: element ", i, " is ", values[i]);
+      require(std::isfinite(values[i]), "singular_values: element ", i, " is ", values[i]);
       a(std::size_t(i / columns), std::size_t(i % columns)) = double(values[i]);
     }
   });

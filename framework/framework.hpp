@@ -2,8 +2,8 @@
 // <filesystem> would add half to what everybody waits for the compiler.
 #pragma once
 
+#include "framework/anomaly.hpp"
 #include "framework/autograd.hpp"
-#include "framework/recompute.hpp"
 #include "framework/derivatives.hpp"
 #include "framework/graph.hpp"
 #include "framework/ops.hpp"
@@ -11,4 +11,5 @@
 #include "framework/parameters.hpp"
 #include "framework/probe.hpp"
 #include "framework/random.hpp"
+#include "framework/recompute.hpp"
 #include "framework/tensor.hpp"

@@ -1,4 +1,4 @@
-// Walks over a graph for people: listings, DOT, and the search for the first nan.
+// Walks over a graph for people: listings and DOT.
 #include "framework/graph.hpp"
 
 #include <algorithm>
@@ -7,60 +7,17 @@
 #include <unordered_map>
 
 #include "framework/detail/node.hpp"
+#include "framework/detail/range.hpp"
+#include "framework/errors.hpp"
 #include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
+
+using detail::range_of;
+using detail::short_number;
+using detail::text_of;
+
 namespace {
-
-thread_local bool anomaly_watched = false;
-
-std::string short_number(double x) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.4g", x);
-  return text;
-}
-
-struct Range {
-  double low = 0, high = 0;
-  std::int64_t nans = 0, infinities = 0, first_bad = -1, finite = 0;
-};
-
-Range range_of(const Tensor& x) {
-  Range range;
-  detail::visit_dtype(x.dtype(), [&](auto t) {
-    const auto* values = detail::data<decltype(t)>(x);
-    for (std::int64_t i = 0; i < x.size(); ++i) {
-      const double value = double(values[i]);
-      if (std::isfinite(value)) {
-        range.low = range.finite ? std::min(range.low, value) : value;
-        range.high = range.finite++ ? std::max(range.high, value) : value;
-        continue;
-      }
-      ++(std::isnan(value) ? range.nans : range.infinities);
-      if (range.first_bad < 0) range.first_bad = i;
-    }
-  });
-  return range;
-}
-
-// "[-1.2, 3], 2 nan"
-std::string text_of(const Range& r) {
-  std::string text = r.finite ? "[" + short_number(r.low) + ", " + short_number(r.high) + "]" : "no finite value";
-  if (r.nans) text += ", " + std::to_string(r.nans) + " nan";
-  if (r.infinities) text += ", " + std::to_string(r.infinities) + " inf";
-  return text;
-}
-
-std::string described(const Tensor& x) {
-  return to_string(x.shape()) + " " + to_string(x.dtype()) + " in " + text_of(range_of(x));
-}
-
-std::string index_of(std::int64_t flat, const Shape& shape) {
-  Shape index(shape.size());
-  for (std::size_t axis = shape.size(); axis-- > 0; flat /= shape[axis]) index[axis] = flat % shape[axis];
-  return to_string(index);
-}
 
 // Everything y was made from and y itself, oldest first.
 std::vector<Tensor> ancestors(const Tensor& y) {
@@ -81,7 +38,7 @@ struct Entry {
 };
 
 std::vector<Entry> entries_of(const Tensor& y, const GraphOptions& options) {
-  detail::require_value("graph", y);
+  require_value("graph", y);
   const std::vector<Tensor> tensors = ancestors(y);
   std::unordered_map<std::uint64_t, std::size_t> places;
   std::vector<Entry> entries;
@@ -109,53 +66,6 @@ std::vector<Entry> entries_of(const Tensor& y, const GraphOptions& options) {
     facts += (facts.empty() ? "" : "  ") + ("|grad| " + short_number(std::sqrt(sum(g * g).item())));
   }
   return entries;
-}
-
-// "add <- multiply <- given": one way back from x, along each op's first recorded input.
-std::string way_back(std::span<const Tensor> inputs) {
-  std::string way;
-  for (int steps = 0; steps < 12; ++steps) {
-    const auto made = std::find_if(inputs.begin(), inputs.end(), [](const Tensor& x) { return x.node().step; });
-    if (made == inputs.end()) return way + " <- given";
-    way += std::string(" <- ") + made->node().step->name;
-    inputs = made->node().step->inputs;
-  }
-  return way + " <- ...";
-}
-
-// The ops from y (not included) to the loss.
-std::string way_on(const Tensor& y, const Tensor& loss) {
-  std::unordered_map<std::uint64_t, const detail::Node*> consumer;   // on one way to the loss
-  std::vector<const detail::Node*> todo{&loss.node()};
-  while (!todo.empty() && !consumer.contains(y.node().id)) {
-    const detail::Node* node = todo.back();
-    todo.pop_back();
-    if (!node->step || node->id < y.node().id) continue;
-    for (const Tensor& input : node->step->inputs)
-      if (consumer.emplace(input.node().id, node).second) todo.push_back(&input.node());
-  }
-  std::string way;
-  int steps = 0;
-  for (const detail::Node* node = &y.node(); node != &loss.node();) {
-    const auto next = consumer.find(node->id);
-    if (next == consumer.end()) return way;
-    node = next->second;
-    if (++steps <= 12) way += std::string(" -> ") + node->step->name;
-  }
-  return way + (steps > 12 ? " -> ... -> loss" : " -> loss");
-}
-
-bool has_infinity(std::span<const Tensor> inputs) {
-  return std::any_of(inputs.begin(), inputs.end(), [](const Tensor& x) {
-    return !x.empty() && is_floating(x.dtype()) && range_of(x).infinities > 0;
-  });
-}
-
-std::string inputs_text(std::span<const Tensor> inputs) {
-  std::string text;
-  for (std::size_t i = 0; i < inputs.size(); ++i)
-    if (!inputs[i].empty()) text += "\n  input " + std::to_string(i) + ": " + described(inputs[i]);
-  return text;
 }
 
 }  // namespace
@@ -200,32 +110,4 @@ std::string graph_dot(const Tensor& y, const GraphOptions& options) {
   return dot + "}\n";
 }
 
-Anomaly::Anomaly(bool watch) noexcept : before_(std::exchange(anomaly_watched, watch)) {}
-Anomaly::~Anomaly() { anomaly_watched = before_; }
-
-namespace detail {
-
-bool watching() noexcept { return anomaly_watched; }
-
-void check_value(const char* op, std::span<const Tensor> inputs, const Tensor& value) {
-  const Range range = range_of(value);
-  const bool may_be_infinite = range.infinities == 0 || std::string_view(op) == "masked_fill" || has_infinity(inputs);
-  if (range.nans == 0 && may_be_infinite) return;
-  throw AnomalyError(join("anomaly: ", op, " gave ", range.nans ? "nan" : "inf", " in ", range.nans + range.infinities, " of ",
-                          value.size(), " values, first at ", index_of(range.first_bad, value.shape()), inputs_text(inputs),
-                          "\n  made by: ", op, way_back(inputs)));
-}
-
-void check_gradient(const Step& step, std::size_t input, const Tensor& g, const Tensor& gradient, const Tensor& y,
-                    const Tensor& loss) {
-  const Range range = range_of(gradient);
-  const Tensor upstream[] = {g};
-  if (range.nans == 0 && (range.infinities == 0 || has_infinity(upstream))) return;
-  throw AnomalyError(join("anomaly: the gradient of ", step.name, " gave ", range.nans ? "nan" : "inf", " in ",
-                          range.nans + range.infinities, " of ", gradient.size(), " values for input ", input, ", first at ",
-                          index_of(range.first_bad, gradient.shape()), inputs_text(step.inputs), "\n  from above: ",
-                          described(g), "\n  on the way: ", step.name, way_on(y, loss)));
-}
-
-}  // namespace detail
 }  // namespace surgeon

@@ -21,31 +21,4 @@ std::string graph_text(const Tensor& y, const GraphOptions& options = {});
 // The same for Graphviz: `dot -Tsvg`.
 std::string graph_dot(const Tensor& y, const GraphOptions& options = {});
 
-// What an Anomaly throws: the op, whether its value or its gradient went wrong, its inputs' shapes and ranges, and the
-// ops between it and the inputs (forward) or the loss (backward).
-struct AnomalyError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-// While one lives, on this thread, the first op that gives nan, or inf from finite inputs, throws AnomalyError, in the
-// forward pass and in grad(). masked_fill may fill with infinity; what is infinite already may be passed on.
-class Anomaly {
- public:
-  explicit Anomaly(bool watch = true) noexcept;   // false: not here, inside a wider one
-  ~Anomaly();
-  Anomaly(const Anomaly&) = delete;
-  Anomaly& operator=(const Anomaly&) = delete;
-
- private:
-  bool before_;
-};
-
-namespace detail {
-// The engine's side of it.
-bool watching() noexcept;
-void check_value(const char* op, std::span<const Tensor> inputs, const Tensor& value);
-void check_gradient(const Step& step, std::size_t input, const Tensor& g, const Tensor& gradient, const Tensor& y,
-                    const Tensor& loss);
-}  // namespace detail
-
 }  // namespace surgeon

@@ -9,9 +9,11 @@
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <limits>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "framework/random.hpp"
@@ -170,5 +172,20 @@ struct CrossEntropyOptions {
 // logits [N, C], target int64 [N]; also [..., C] with [...]. Nats. All targets ignored with mean: nan, as in PyTorch.
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction = Reduction::mean);
+
+// ---- Attention -----------------------------------------------------------------------------------------------------
+struct FusedAttentionOptions {
+  Tensor mask = {};         // boolean, true = may attend: [Tq, Tk], [B, Tq, Tk] or [B, heads, Tq, Tk]; sizes may be 1
+  bool causal = false;      // also: query i sees key j only when j <= i + Tk - Tq
+  double scale = 1.0;
+  std::int64_t heads = 1;   // of 3-D inputs, lying side by side in their last axis
+};
+
+// Q [B, Tq, heads * d_k], K [B, Tk, heads * d_k], V [B, Tk, heads * d_v] -> [B, Tq, heads * d_v]; or all of them
+// [B, heads, T, d]. float32 or float64. A query that sees nothing gives 0; what is not seen has no part in the result
+// or in a gradient, be it nan. reference: the same function in plain ops of (Q, K, V) or (Q, K, V, mask), for higher
+// derivatives. Bit-equal from run to run and for any number of threads.
+Tensor fused_attention(const Tensor& Q, const Tensor& K, const Tensor& V, const FusedAttentionOptions& options,
+                       std::function<Tensor(std::span<const Tensor>)> reference);
 
 }  // namespace surgeon

@@ -4,14 +4,13 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/kernels/optim.hpp"
 #include "framework/kernels/threads.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
-using detail::require;
 
 namespace {
 
@@ -136,8 +135,7 @@ Sgd::Sgd(const Parameters& parameters, const SgdOptions& options, const std::vec
 void Sgd::update(const Slot& slot, const Tensor& gradient, double lr) const {
   const kernels::SgdStep s{lr, options_.momentum, options_.dampening, slot.weight_decay, options_.nesterov,
                            slot.steps == 1};
-  detail::visit_floating(gradient.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(gradient.dtype(), [&]<class T>(T) {
     const T* g = detail::data<T>(gradient);
     T* b = slot.moments.empty() ? nullptr : static_cast<T*>(detail::overwrite(slot.moments[0]));
     T* p = static_cast<T*>(detail::overwrite(slot.parameter));
@@ -175,8 +173,7 @@ void Adam::update(const Slot& slot, const Tensor& gradient, double lr) const {
   s.weight_decay = decoupled_ ? 0.0 : slot.weight_decay;
   s.step_size = lr / (1.0 - std::pow(options_.beta1, double(slot.steps)));
   s.correction = std::sqrt(1.0 - std::pow(options_.beta2, double(slot.steps)));
-  detail::visit_floating(gradient.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(gradient.dtype(), [&]<class T>(T) {
     const auto mine = [](const Tensor& x) { return static_cast<T*>(detail::overwrite(x)); };
     const T* g = detail::data<T>(gradient);
     T *m = mine(slot.moments[0]), *v = mine(slot.moments[1]), *p = mine(slot.parameter);

@@ -1,5 +1,4 @@
-// Optimizers, learning-rate schedules and what is done to gradients between grad() and step(). Names, defaults and the
-// order of the arithmetic are PyTorch 1.13's (single-tensor path): in float64 the trajectories agree to rounding.
+// Optimizers. Names, defaults and the order of the arithmetic are PyTorch 1.13's (single-tensor path): in float64 the trajectories agree to rounding.
 //
 //   AdamW optimizer(model.parameters(), {.lr = 3e-4}, {no_decay_on_vectors()});
 //   Schedule rate = schedule::warmup_cosine(3e-4, 100, 2000);
@@ -12,7 +11,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <initializer_list>
 #include <optional>
@@ -21,7 +19,9 @@
 #include <string_view>
 #include <vector>
 
+#include "framework/clipping.hpp"
 #include "framework/parameters.hpp"
+#include "framework/schedules.hpp"
 #include "framework/tensor.hpp"
 
 namespace surgeon {
@@ -142,70 +142,6 @@ struct AdamWOptions {
 class AdamW final : public Adam {
  public:
   explicit AdamW(const Parameters& parameters, const AdamWOptions& options = {}, const std::vector<Group>& groups = {});
-};
-
-// ---- Schedules: the learning rate of step t = 0, 1, ... ------------------------------------------------------------
-// torch.optim.lr_scheduler's closed forms; t is the number of steps done before. std::invalid_argument for what has no
-// meaning (a negative rate, 0 steps, a negative t).
-using Schedule = std::function<double(std::int64_t t)>;
-
-namespace schedule {
-Schedule constant(double lr);
-Schedule step(double lr, std::int64_t every, double gamma = 0.1);   // lr gamma^floor(t / every)           StepLR
-Schedule exponential(double lr, double gamma);                      // lr gamma^t                          ExponentialLR
-// low + (lr - low) (1 + cos(pi t / steps)) / 2. As CosineAnnealingLR it rises again after `steps`.
-Schedule cosine(double lr, std::int64_t steps, double low = 0.0);
-// lr (start + (1 - start) min(t, steps) / steps): LinearLR with start_factor = start.
-Schedule linear_warmup(double lr, std::int64_t steps, double start = 1.0 / 3);
-// linear_warmup for `warmup` steps, then cosine down to `low` at t = steps, and low for ever after.
-Schedule warmup_cosine(double lr, std::int64_t warmup, std::int64_t steps, double low = 0.0, double start = 0.01);
-}  // namespace schedule
-
-// ---- Between grad() and step() -------------------------------------------------------------------------------------
-
-// The Euclidean norm over all of them as one vector, summed in float64. Empty tensors count for nothing.
-double grad_norm(std::span<const Tensor> gradients);
-
-// Replaces the gradients by theirs times min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does, and
-// returns the norm before. A norm of inf or nan leaves zeros and nans: look at it before stepping (OutlierGuard does).
-double clip_grad_norm(std::span<Tensor> gradients, double max_norm);
-
-// Gradient accumulation: the mean over several small batches, which is the gradient of one large batch when the loss is
-// a mean and the batches are equally large.
-class GradientMean {
- public:
-  void add(std::span<const Tensor> gradients);   // the same count, shapes and dtypes each time
-  std::int64_t count() const noexcept { return count_; }
-  std::vector<Tensor> take();                    // and starts over; std::invalid_argument when nothing was added
-
- private:
-  std::vector<Tensor> sums_;
-  std::int64_t count_ = 0;
-};
-
-struct OutlierOptions {
-  double factor = 10.0;        // how many times the median is too much
-  std::int64_t window = 100;   // accepted norms that the median is taken over
-  std::int64_t warmup = 20;    // so many must be there before any is refused
-  std::int64_t patience = 5;   // so many refused in a row are no outliers: the window starts over
-};
-// Skips steps whose gradient is out of all proportion: `if (guard.accept(norm)) optimizer.step(gradients);`.
-// The rule: a norm that is inf or nan is always refused. With at least `warmup` norms in the window, one above
-// factor * median is refused, unless the `patience` before it were too: then the level has changed, the window is
-// emptied and the norm accepted. Only accepted norms enter the window.
-class OutlierGuard {
- public:
-  explicit OutlierGuard(const OutlierOptions& options = {});
-  bool accept(double norm);
-  std::int64_t refused() const noexcept { return refused_; }   // in all
-
-  Tensor state() const;                // float64, for checkpoints
-  void restore(const Tensor& state);   // std::invalid_argument when it is none
-
- private:
-  OutlierOptions options_;
-  std::deque<double> window_;
-  std::int64_t refused_ = 0, in_a_row_ = 0;
 };
 
 }  // namespace surgeon

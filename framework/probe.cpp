@@ -3,7 +3,7 @@
 
 #include <algorithm>
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 namespace {
@@ -50,7 +50,7 @@ Tensor probe(std::string_view name, const Tensor& x) {
     if (!matches(p.pattern_, full)) continue;
     if (p.replace_) {
       Tensor other = p.replace_(full, y);
-      detail::require(other.shape() == y.shape() && (y.empty() || other.dtype() == y.dtype()), "probe: ", full, ": replaced ",
+      require(other.shape() == y.shape() && (y.empty() || other.dtype() == y.dtype()), "probe: ", full, ": replaced ",
                       y.shape(), " by ", other.shape(), " or by another dtype");
       y = std::move(other);
     }
@@ -64,7 +64,7 @@ const Tensor& Probe::operator[](std::string_view name) const {
   if (found != seen_.rend()) return found->second;
   std::string names;
   for (std::size_t i = 0; i < std::min<std::size_t>(seen_.size(), 8); ++i) names += (i ? ", " : "") + seen_[i].first;
-  throw std::out_of_range(detail::join("probe: nothing named ", name, " was seen, but ", names.empty() ? "nothing" : names,
+  throw std::out_of_range(sentence("probe: nothing named ", name, " was seen, but ", names.empty() ? "nothing" : names,
                                        seen_.size() > 8 ? ", ..." : ""));
 }
 

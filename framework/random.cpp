@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <numeric>
 
+#include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/kernels/random.hpp"
 #include "framework/kernels/threads.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
@@ -85,12 +85,12 @@ double Rng::uniform() { return one(*this, kernels::random().uniform_double); }
 double Rng::normal() { return one(*this, kernels::random().normal_double); }
 
 std::int64_t Rng::below(std::int64_t n) {
-  detail::require(n >= 1, "Rng::below: no number from 0 to below ", n);
+  require(n >= 1, "Rng::below: no number from 0 to below ", n);
   return std::int64_t(below_unsigned(std::uint64_t(n), *this));
 }
 
 Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
-  detail::require(is_floating(dtype), "randn: ", dtype, " is no floating dtype");
+  require(is_floating(dtype), "randn: ", dtype, " is no floating dtype");
   Tensor y = detail::make(shape, dtype);
   const kernels::Random& kernel = kernels::random();
   if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 4, rng, kernel.normal_float);
@@ -99,7 +99,7 @@ Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
 }
 
 Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
-  detail::require(is_floating(dtype), "rand: ", dtype, " is no floating dtype");
+  require(is_floating(dtype), "rand: ", dtype, " is no floating dtype");
   Tensor y = detail::make(shape, dtype);
   const kernels::Random& kernel = kernels::random();
   if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 2, rng, kernel.uniform_float);
@@ -108,7 +108,7 @@ Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
 }
 
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {
-  detail::require(low < high, "randint: nothing from ", low, " to below ", high);
+  require(low < high, "randint: nothing from ", low, " to below ", high);
   Tensor y = detail::make(shape, Dtype::int64);
   const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
   Draws draws(rng);
@@ -119,7 +119,7 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng
 
 // Fisher-Yates.
 std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng) {
-  detail::require(n >= 0, "permutation: of ", n, " numbers");
+  require(n >= 0, "permutation: of ", n, " numbers");
   std::vector<std::int64_t> order(std::size_t(n), 0);
   std::iota(order.begin(), order.end(), std::int64_t{0});
   Draws draws(rng);

@@ -3,8 +3,9 @@
 
 #include <unordered_set>
 
+#include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 namespace {
@@ -34,8 +35,8 @@ std::vector<Tensor> captured_by(const Tensor& y, std::uint64_t start, std::span<
 
 }  // namespace
 
-Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
-  for (const Tensor& x : inputs) detail::require_value("checkpoint", x);
+Tensor recompute(const Function& f, const std::vector<Tensor>& inputs) {
+  for (const Tensor& x : inputs) require_value("recompute", x);
   if (!recording()) return f(inputs);
   std::vector<Tensor> kept = inputs;
   Tensor value;
@@ -43,12 +44,12 @@ Tensor checkpoint(const Function& f, const std::vector<Tensor>& inputs) {
     const std::uint64_t start = detail::newest_id();
     const std::vector<Tensor> aliases = aliases_of(inputs);
     const Tensor y = f(aliases);
-    detail::require_value("checkpoint", y);
+    require_value("recompute", y);
     for (Tensor& x : captured_by(y, start, aliases)) kept.push_back(std::move(x));
     value = y.detach();
   }
   const std::size_t n = inputs.size();
-  return record("checkpoint", Inputs(std::span<const Tensor>(kept)), value, [f, n](const Ins& in, Out, Grad g) -> Grads {
+  return record("recompute", Inputs(std::span<const Tensor>(kept)), value, [f, n](const Ins& in, Out, Grad g) -> Grads {
     const bool create_graph = recording();
     const detail::Recording on;
     std::vector<Tensor> xs = aliases_of(in.all().first(n));

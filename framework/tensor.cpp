@@ -6,15 +6,14 @@
 #include <cstring>
 #include <new>
 
-#include "framework/kernels/pool.hpp"
 #include "framework/detail/node.hpp"
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
+#include "framework/kernels/pool.hpp"
 
 namespace surgeon {
 
 using detail::Buffer;
 using detail::Node;
-using detail::require;
 
 std::string to_string(Dtype dtype) {
   constexpr const char* names[] = {"float32", "float64", "int64", "boolean"};
@@ -99,11 +98,7 @@ Node* new_node(Shape shape, Dtype dtype, std::int64_t size) {
 
 void free_node(Node* node) noexcept {
   drop(node->buffer);
-  if (Step* step = node->step) {
-    const std::size_t bytes = step->bytes();
-    step->~Step();   // its inputs may reach zero: destroy() below queues them
-    free_step(step, bytes);
-  }
+  if (node->step) destroy_step(node->step);   // its inputs may reach zero: destroy() below queues them
   node->~Node();
   kernels::deallocate(node, sizeof(Node));
 }
@@ -187,12 +182,12 @@ using detail::data;
 using detail::fresh;
 using detail::make;
 
-std::int64_t Tensor::shape(int axis) const { return shape()[std::size_t(detail::checked_axis("shape", axis, rank()))]; }
+std::int64_t Tensor::shape(int axis) const { return shape()[std::size_t(checked_axis("shape", axis, rank()))]; }
 
 namespace {
 
 double number_at(const Tensor& x, std::int64_t i) {
-  return detail::visit_dtype(x.dtype(), [&](auto t) { return double(data<decltype(t)>(x)[i]); });
+  return detail::visit_dtype(x.dtype(), [&]<class T>(T) { return double(data<T>(x)[i]); });
 }
 
 template <class T> constexpr Dtype dtype_of() {
@@ -205,13 +200,13 @@ template <class T> constexpr Dtype dtype_of() {
 }  // namespace
 
 double Tensor::item() const {
-  detail::require_value("item", *this);
+  require_value("item", *this);
   require(size() == 1, "item: ", shape(), " has ", size(), " elements, not 1");
   return number_at(*this, 0);
 }
 
 double Tensor::at(std::initializer_list<std::int64_t> index) const {
-  detail::require_value("at", *this);
+  require_value("at", *this);
   require<std::out_of_range>(int(index.size()) == rank(), "at: ", index.size(), " indices for shape ", shape());
   std::int64_t offset = 0;
   int axis = 0;
@@ -235,31 +230,16 @@ template std::span<const std::int64_t> Tensor::values() const;
 template std::span<const bool> Tensor::values() const;
 
 void Tensor::assign(const Tensor& value) {
-  detail::require_value("assign", *this);
-  detail::require_value("assign", value);
+  require_value("assign", *this);
+  require_value("assign", value);
   require(shape() == value.shape(), "assign: ", value.shape(), " to a tensor of shape ", shape());
   require(dtype() == value.dtype(), "assign: ", value.dtype(), " to a ", dtype(), " tensor");
   const Tensor source = value.same(*this) ? value.detach() : value;
   std::memcpy(detail::overwrite(*this), source.node().data, std::size_t(size() * element_size(dtype())));
 }
 
-Tensor Tensor::to(Dtype target) const {
-  detail::require_value("to", *this);
-  if (target == dtype()) return *this;
-  Tensor y = make(shape(), target);
-  detail::visit_dtype(dtype(), [&](auto from) {
-    detail::visit_dtype(target, [&](auto into) {
-      using To = decltype(into);
-      const auto* x = data<decltype(from)>(*this);
-      std::transform(x, x + size(), fresh<To>(y), [](auto v) { return To(v); });
-    });
-  });
-  if (!is_floating(dtype()) || !is_floating(target)) return y;
-  return record("to", {*this}, y, [from = dtype()](const Ins&, Out, Grad g) -> Grads { return {g.to(from)}; });
-}
-
 Tensor Tensor::detach() const {
-  detail::require_value("detach", *this);
+  require_value("detach", *this);
   return detail::share(*this, shape());
 }
 
@@ -281,7 +261,7 @@ Tensor tensor(const std::vector<unsigned char>& values, const Shape& shape) {
 
 Tensor full(const Shape& shape, double value, Dtype dtype) {
   Tensor x = make(shape, dtype);
-  detail::visit_dtype(dtype, [&](auto t) { std::fill_n(fresh<decltype(t)>(x), x.size(), decltype(t)(value)); });
+  detail::visit_dtype(dtype, [&]<class T>(T) { std::fill_n(fresh<T>(x), x.size(), T(value)); });
   return x;
 }
 Tensor zeros(const Shape& shape, Dtype dtype) { return full(shape, 0.0, dtype); }
@@ -297,16 +277,16 @@ Tensor arange(double start, double stop, double step, Dtype dtype) {
   const double steps = std::max(0.0, std::ceil((stop - start) / step));
   require<std::length_error>(steps < 1e18, "arange: from ", start, " to ", stop, " in steps of ", step);
   Tensor x = make({std::int64_t(steps)}, dtype);
-  detail::visit_dtype(dtype, [&](auto t) {
-    for (std::int64_t i = 0; i < x.size(); ++i) fresh<decltype(t)>(x)[i] = decltype(t)(start + double(i) * step);
+  detail::visit_dtype(dtype, [&]<class T>(T) {
+    for (std::int64_t i = 0; i < x.size(); ++i) fresh<T>(x)[i] = T(start + double(i) * step);
   });
   return x;
 }
 
 Tensor eye(std::int64_t n, Dtype dtype) {
   Tensor x = zeros({n, n}, dtype);
-  detail::visit_dtype(dtype, [&](auto t) {
-    for (std::int64_t i = 0; i < n; ++i) fresh<decltype(t)>(x)[i * n + i] = decltype(t)(1);
+  detail::visit_dtype(dtype, [&]<class T>(T) {
+    for (std::int64_t i = 0; i < n; ++i) fresh<T>(x)[i * n + i] = T(1);
   });
   return x;
 }

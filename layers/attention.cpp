@@ -4,15 +4,13 @@
 #include <cmath>
 #include <limits>
 
-#include "framework/ops/fused_attention.hpp"
+#include "framework/errors.hpp"
 #include "framework/probe.hpp"
-#include "framework/detail/require.hpp"
 #include "layers/attention/inputs.hpp"
 #include "layers/attention/masked_products.hpp"
 
 namespace surgeon {
 
-using detail::require;
 
 namespace {
 
@@ -110,7 +108,7 @@ Tensor in_one_op(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t
     const Tensor y = in_plain_ops(q, k, v, visible.empty() ? visible : !visible, false, rules).output;
     return apart ? join_heads(y) : y;
   };
-  return detail::fused_attention(Q, K, V, {.mask = mask, .causal = options.causal, .scale = factor, .heads = heads},
+  return fused_attention(Q, K, V, {.mask = mask, .causal = options.causal, .scale = factor, .heads = heads},
                                  reference);
 }
 

@@ -1,10 +1,10 @@
 #include "layers/dropout.hpp"
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 
-Dropout::Dropout(double p_) : p(p_) { detail::require(p >= 0.0 && p <= 1.0, "Dropout: p = ", p, " is not in [0, 1]"); }
+Dropout::Dropout(double p_) : p(p_) { require(p >= 0.0 && p <= 1.0, "Dropout: p = ", p, " is not in [0, 1]"); }
 
 Tensor Dropout::operator()(const Tensor& x, Rng* rng) const { return rng && p > 0.0 ? dropout(x, p, *rng) : x; }
 

@@ -1,13 +1,13 @@
 #include "layers/layer_norm.hpp"
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 
 namespace {
 
 std::int64_t checked(const char* layer, std::int64_t d_model) {
-  detail::require(d_model >= 1, layer, ": d_model = ", d_model, ": it must be at least 1");
+  require(d_model >= 1, layer, ": d_model = ", d_model, ": it must be at least 1");
   return d_model;
 }
 

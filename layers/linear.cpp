@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 
@@ -16,7 +16,7 @@ Tensor uniform(const Shape& shape, double bound, Rng& rng, Dtype dtype) {
 }  // namespace
 
 Linear::Linear(std::int64_t in, std::int64_t out, Rng& rng, Dtype dtype, bool with_bias) {
-  detail::require(in >= 1 && out >= 1, "Linear: in = ", in, ", out = ", out, ": both must be at least 1");
+  require(in >= 1 && out >= 1, "Linear: in = ", in, ", out = ", out, ": both must be at least 1");
   const double bound = 1.0 / std::sqrt(double(in));
   weight = uniform({out, in}, bound, rng, dtype);
   if (with_bias) bias = uniform({out}, bound, rng, dtype);

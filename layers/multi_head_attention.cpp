@@ -1,12 +1,11 @@
 #include "layers/multi_head_attention.hpp"
 
+#include "framework/errors.hpp"
 #include "framework/probe.hpp"
-#include "framework/detail/require.hpp"
 #include "layers/positions.hpp"
 
 namespace surgeon {
 
-using detail::require;
 
 namespace {
 
@@ -54,7 +53,7 @@ MultiHeadAttention::MultiHeadAttention(std::int64_t d_model_, std::int64_t num_h
 }
 
 AttentionResult MultiHeadAttention::operator()(const Tensor& x, const AttentionOptions& options) const {
-  detail::require_value("MultiHeadAttention", x);
+  require_value("MultiHeadAttention", x);
   require(x.rank() == 3 && x.shape(2) == d_model, "MultiHeadAttention: x ", x.shape(), " is not [batch, T, ", d_model,
           "]");
   AttentionOptions per_head = options;

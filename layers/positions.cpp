@@ -3,11 +3,10 @@
 #include <cmath>
 #include <vector>
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon {
 
-using detail::require;
 
 LearnedPositions::LearnedPositions(std::int64_t places, std::int64_t d_model, Rng& rng, Dtype dtype) {
   require(places >= 1 && d_model >= 1, "LearnedPositions: places = ", places, ", d_model = ", d_model,
@@ -16,7 +15,7 @@ LearnedPositions::LearnedPositions(std::int64_t places, std::int64_t d_model, Rn
 }
 
 Tensor LearnedPositions::operator()(const Tensor& x) const {
-  detail::require_value("LearnedPositions", x);
+  require_value("LearnedPositions", x);
   require(x.rank() >= 2 && x.shape(-1) == weight.shape(1) && x.shape(-2) <= weight.shape(0), "LearnedPositions: x ",
           x.shape(), " does not fit a weight ", weight.shape());
   return x + slice(weight, 0, 0, x.shape(-2));
@@ -53,8 +52,8 @@ Tensor sinusoidal_positions(std::int64_t T, std::int64_t d_model, Dtype dtype) {
 }
 
 Tensor rotary(const Tensor& x, double base, int axis_of_places) {
-  detail::require_value("rotary", x);
-  const int axis = detail::checked_axis("rotary", axis_of_places, x.rank());
+  require_value("rotary", x);
+  const int axis = checked_axis("rotary", axis_of_places, x.rank());
   require(axis < x.rank() - 1 && x.shape(-1) % 2 == 0, "rotary: x ", x.shape(), ": the last axis must be even");
   require(base > 0.0, "rotary: base = ", base, " is not positive");
   const std::int64_t half = x.shape(-1) / 2;

@@ -2,14 +2,13 @@
 
 #include <string>
 
+#include "framework/errors.hpp"
 #include "framework/probe.hpp"
-#include "framework/detail/require.hpp"
 #include "layers/initialise.hpp"
 #include "layers/masks.hpp"
 
 namespace surgeon {
 
-using detail::require;
 
 namespace {
 
@@ -34,7 +33,7 @@ Transformer::Transformer(const TransformerConfig& asked, Rng& rng)
 }
 
 TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOptions& options, bool keep) const {
-  detail::require_value("Transformer", tokens);
+  require_value("Transformer", tokens);
   require(tokens.rank() == 2 && tokens.shape(1) >= 1 && tokens.shape(1) <= config.context, "Transformer: tokens ",
           tokens.shape(), " are not [batch, T] with T in [1, ", config.context, "]");
   const std::int64_t T = tokens.shape(1);

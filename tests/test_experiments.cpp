@@ -15,9 +15,9 @@
 
 #include "experiments/figures.hpp"
 #include "experiments/list.hpp"
-#include "layers/layers.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/machine.hpp"
+#include "layers/layers.hpp"
 
 using namespace surgeon;
 namespace fs = std::filesystem;

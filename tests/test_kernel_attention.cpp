@@ -10,13 +10,10 @@
 #include <vector>
 
 #include "framework/framework.hpp"
-#include "framework/ops/fused_attention.hpp"
 #include "framework/kernels/attention.hpp"
 #include "framework/machine.hpp"
 
 using namespace surgeon;
-using detail::fused_attention;
-using detail::FusedAttentionOptions;
 
 namespace {
 
@@ -161,13 +158,12 @@ TEST_SUITE("kernel_attention") {
   }
 
   TEST_CASE("the same bits in every run and with any number of threads") {
-    const int before = threads();
     for (const Sizes s : {Sizes{1, 1, 600, 600, 32, 32}, Sizes{3, 1, 300, 300, 16, 16}}) {
       const Draw x = draw(s, Dtype::float32);
       const Tensor mask = random_mask(1, 1, s.Tq, s.Tk);
       std::vector<Tensor> first;
       for (const int count : {1, 1, 2, 3}) {
-        set_threads(count);
+        const ThreadsGuard guard(count);
         const Tensor y = fused(x.Q, x.K, x.V, mask);
         const auto [dQ, dK, dV] = grad(y, {x.Q, x.K, x.V}, {.cotangent = x.G});
         if (first.empty()) first = {y, dQ, dK, dV};
@@ -177,7 +173,6 @@ TEST_SUITE("kernel_attention") {
         CHECK(same_bits(dV, first[3]));
       }
     }
-    set_threads(before);
   }
 
   TEST_CASE("the instruction sets agree within rounding") {

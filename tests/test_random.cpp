@@ -73,12 +73,6 @@ bool is_flat(const std::vector<std::int64_t>& counts) {
   return std::abs(chi_square(counts) - freedom) < 5 * std::sqrt(2 * freedom);
 }
 
-struct Threads {   // restored at the end of the scope
-  explicit Threads(int n) { set_threads(n); }
-  ~Threads() { set_threads(before); }
-  int before = threads();
-};
-
 }  // namespace
 
 TEST_SUITE("random") {
@@ -191,7 +185,7 @@ TEST_CASE("golden values: what seed 42 gives never changes") {
 TEST_CASE("any number of threads gives the same bits") {
   for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
     const auto numbers = [&](int threads) {
-      const Threads set(threads);
+      const ThreadsGuard guard(threads);
       Rng rng(3, 1);
       return std::array{randn({100003}, rng, dtype), rand({77, 1000}, rng, dtype)};
     };

@@ -1,4 +1,4 @@
-// checkpoint: the same value and gradients, computed again instead of kept.
+// recompute: the same value and gradients, computed again instead of kept.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -20,11 +20,11 @@ Tensor normal(const Shape& shape, std::uint64_t seed) {
 
 }  // namespace
 
-TEST_SUITE("checkpoint") {
+TEST_SUITE("recompute") {
   TEST_CASE("value and gradients are those of the function itself, bit for bit") {
     const Tensor a = normal({3, 4}, 1), b = normal({4, 2}, 2);
     const Function f = [](const std::vector<Tensor>& in) { return tanh(matmul(in[0], in[1])); };
-    const Tensor plain = f({a, b}), again = checkpoint(f, {a, b});
+    const Tensor plain = f({a, b}), again = recompute(f, {a, b});
     CHECK(bit_equal(plain, again));
     const Tensor g = normal({3, 2}, 3);
     const auto [da, db] = grad(plain, {a, b}, {.cotangent = g});
@@ -38,7 +38,7 @@ TEST_SUITE("checkpoint") {
     const Tensor V = W * 2.0;   // made from W: each must count once
     const Function f = [&](const std::vector<Tensor>& in) { return sum(tanh(linear(in[0], W)) * linear(in[0], V)); };
     const auto [dx, dW] = grad(f({x}), {x, W});
-    const auto [cx, cW] = grad(checkpoint(f, {x}), {x, W});
+    const auto [cx, cW] = grad(recompute(f, {x}), {x, W});
     CHECK(bit_equal(dx, cx));
     for (std::int64_t i = 0; i < W.size(); ++i)
       CHECK(cW.values<double>()[std::size_t(i)] == doctest::Approx(dW.values<double>()[std::size_t(i)]).epsilon(1e-13));
@@ -48,7 +48,7 @@ TEST_SUITE("checkpoint") {
     const Tensor x = normal({3}, 6), y = exp(x);
     const Function f = [](const std::vector<Tensor>& in) { return sum(in[0] * in[1] * in[2]); };
     const auto [dx] = grad(f({x, x, y}), {x});
-    const auto [cx] = grad(checkpoint(f, {x, x, y}), {x});
+    const auto [cx] = grad(recompute(f, {x, x, y}), {x});
     for (std::size_t i = 0; i < 3; ++i) CHECK(cx.values<double>()[i] == doctest::Approx(dx.values<double>()[i]).epsilon(1e-14));
   }
 
@@ -56,7 +56,7 @@ TEST_SUITE("checkpoint") {
     const Tensor x = normal({4}, 7);
     const auto result = gradcheck(
         [](const std::vector<Tensor>& in) {
-          return checkpoint([](const std::vector<Tensor>& v) { return sin(v[0]) * exp(v[0]); }, in);
+          return recompute([](const std::vector<Tensor>& v) { return sin(v[0]) * exp(v[0]); }, in);
         },
         {x}, {.order = 2});
     CHECK_MESSAGE(result, result.message);
@@ -64,25 +64,25 @@ TEST_SUITE("checkpoint") {
 
   TEST_CASE("nothing inside is kept: the graph holds one step") {
     const Tensor x = normal({4}, 8);
-    const Tensor y = checkpoint([](const std::vector<Tensor>& in) { return sum(exp(in[0]) * 3.0); }, {x});
+    const Tensor y = recompute([](const std::vector<Tensor>& in) { return sum(exp(in[0]) * 3.0); }, {x});
     CHECK(graph_text(y, {.ranges = false, .gradients = false}) ==
-          "%0  given          [4] float64\n%1  checkpoint %0  [] float64\n");
+          "%0  given         [4] float64\n%1  recompute %0  [] float64\n");
   }
 
   TEST_CASE("with recording off it is the function") {
     const Tensor x = normal({4}, 9);
     const NoRecord pause;
     int runs = 0;
-    checkpoint([&](const std::vector<Tensor>& in) { return ++runs, in[0]; }, {x});
+    recompute([&](const std::vector<Tensor>& in) { return ++runs, in[0]; }, {x});
     CHECK(runs == 1);
   }
 
   TEST_CASE("an exception inside f comes through and leaves recording as it was") {
     const Tensor x = normal({4}, 10);
-    CHECK_THROWS_AS(checkpoint([](const std::vector<Tensor>&) -> Tensor { throw std::runtime_error("no"); }, {x}),
+    CHECK_THROWS_AS(recompute([](const std::vector<Tensor>&) -> Tensor { throw std::runtime_error("no"); }, {x}),
                     std::runtime_error);
     int runs = 0;
-    const Tensor y = checkpoint(
+    const Tensor y = recompute(
         [&](const std::vector<Tensor>& in) {
           if (++runs == 2) throw std::runtime_error("the second time");
           return sum(in[0] * in[0]);

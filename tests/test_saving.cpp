@@ -9,6 +9,7 @@
 
 #include <thread>
 
+#include "framework/checkpoints.hpp"
 #include "framework/framework.hpp"
 #include "framework/serialize.hpp"
 #include "tests/folder.hpp"

@@ -106,11 +106,9 @@ TEST_CASE("threads: the number of kernel threads changes no bit of elementwise o
     const Tensor y = matmul(x, w) * 0.01;
     return grad(sum(softmax(y) * x), {w})[0];
   };
-  const int before = threads();
   for (int n : {1, 2}) {
-    set_threads(n);
+    const ThreadsGuard guard(n);
     const Tensor once = run();
     for (int i = 0; i < 3; ++i) CHECK(bit_equal(run(), once));
   }
-  set_threads(before);
 }

@@ -17,9 +17,9 @@
 
 #include "experiments/list.hpp"
 #include "experiments/training.hpp"
-#include "tests/folder.hpp"
 #include "framework/machine.hpp"
 #include "framework/serialize.hpp"
+#include "tests/folder.hpp"
 
 using namespace surgeon;
 using surgeon::tests::equal;

@@ -95,17 +95,6 @@ Terminal terminal_for(const Settings& settings, std::ostream& out, std::ostream&
           Paint{colour(settings.color, out, 1)}, Paint{colour(settings.color, err, 2)}};
 }
 
-class ThreadsFor {
- public:
-  explicit ThreadsFor(std::int64_t n) : before_(threads()) { set_threads(int(n)); }
-  ~ThreadsFor() { set_threads(before_); }
-  ThreadsFor(const ThreadsFor&) = delete;
-  ThreadsFor& operator=(const ThreadsFor&) = delete;
-
- private:
-  int before_;
-};
-
 void complain(const Terminal& terminal, const std::string& who, const std::string& what) {
   terminal.err << terminal.error_paint.red("surgeon" + who + ": " + what) << "\n" << std::flush;
 }
@@ -130,7 +119,7 @@ struct Prepared {
 struct Outcome { int exit = done; std::string summary; };
 
 Outcome run(Prepared& p, const Terminal& terminal, const std::string& typed, const std::filesystem::path& folder) {
-  const ThreadsFor threads_here(p.settings.threads);
+  const ThreadsGuard threads_here(int(p.settings.threads));
   Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder});
   for (const Options::Entry& e : p.common.entries())
     if (e.name == "--seeds" && e.given)

@@ -11,8 +11,8 @@
 
 #include <fmt/format.h>
 
-#include "experiments/lab/build_info.hpp"
 #include "experiments/lab.hpp"
+#include "experiments/lab/build_info.hpp"
 
 namespace surgeon {
 namespace {

@@ -5,10 +5,12 @@
 #include <cstddef>
 #include <memory>
 
-#include "framework/autograd.hpp"
 #include "framework/tensor.hpp"
 
 namespace surgeon::detail {
+
+struct Step;   // autograd.hpp
+void destroy_step(Step* step) noexcept;
 
 // A shared run of bytes; the numbers start 64 bytes after it, aligned to 64.
 struct Buffer {

@@ -67,7 +67,7 @@ template <> const AttentionKernels<double>& table<double>() {
 template <class Body>
 void each_piece(std::int64_t n, std::int64_t multiply_adds, const Body& body) {
   constexpr std::int64_t worth_a_thread = 1 << 18;
-  const std::int64_t team = std::min<std::int64_t>({threads(), n, multiply_adds / worth_a_thread});
+  const std::int64_t team = std::min<std::int64_t>({thread_count(), n, multiply_adds / worth_a_thread});
   std::exception_ptr failure;   // scratch memory that could not be had
 #ifdef _OPENMP
   if (team > 1 && !omp_in_parallel()) {
@@ -134,7 +134,7 @@ Visibility::Visibility(const Mask& mask, bool causal, std::int64_t batch, std::i
 template <class T>
 void attention_forward(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics) {
   const std::int64_t heads = p.batch * p.heads, n = blocks(p.Tq);
-  const std::int64_t cut = cuts(heads, n, 2 * threads());   // queries do not meet: any cut gives the same numbers
+  const std::int64_t cut = cuts(heads, n, 2 * thread_count());   // queries do not meet: any cut gives the same numbers
   each_piece(heads * cut, heads * p.Tq * p.Tk * (p.d_k + p.d_v),
              [&](std::int64_t i) { table<T>().forward(p, O, statistics, piece_of(p, i, cut, n)); });
 }

@@ -7,9 +7,8 @@
 #include <sstream>
 
 #include "framework/kernels/threads.hpp"
-#include "framework/machine.hpp"
 
-namespace surgeon {
+namespace surgeon::kernels {
 
 std::string blas_core() { return openblas_get_corename(); }
 
@@ -20,7 +19,6 @@ std::string blas_version() {
   return name + " " + version;
 }
 
-namespace kernels {
 namespace {
 
 // Our own threads do the dividing; OpenBLAS's would fight them.
@@ -74,5 +72,4 @@ template void gemm_parallel(bool, bool, std::int64_t, std::int64_t, std::int64_t
 template void gemm_parallel(bool, bool, std::int64_t, std::int64_t, std::int64_t, double, const double*, std::int64_t,
                             const double*, std::int64_t, double, double*, std::int64_t);
 
-}  // namespace kernels
-}  // namespace surgeon
+}  // namespace surgeon::kernels

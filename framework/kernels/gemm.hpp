@@ -2,8 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace surgeon::kernels {
+
+std::string blas_core();      // the kernel set that OpenBLAS chose
+std::string blas_version();   // "OpenBLAS 0.3.21"
 
 // C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C, row-major with leading dimensions; one thread.
 // beta = 0 overwrites C without reading it; k = 0 gives beta C.

@@ -1,45 +1,27 @@
 // Element-by-element ops: value and gradient side by side. Broadcasting of gradients is undone by the engine.
+#include <algorithm>
 #include <cmath>
-#include <numbers>
 
 #include "framework/autograd.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/kernels/elementwise.hpp"
 #include "framework/kernels/strides.hpp"
-#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
+#include "framework/ops/common.hpp"
 
 namespace surgeon {
 
 using detail::data;
 using detail::fresh;
 using detail::make;
-using detail::require;
 using kernels::Binary;
 using kernels::Compare;
 using kernels::Run;
 using kernels::Unary;
+using namespace ops;
 
 namespace {
-
-constexpr std::int64_t grain = 1 << 15;   // elements; below twice that, a second thread costs more than it saves
-
-void require_numbers(const char* op, const Tensor& x) {
-  detail::require_value(op, x);
-  require(x.dtype() != Dtype::boolean, op, ": a boolean tensor (convert it with .to)");
-}
-
-void require_floating(const char* op, const Tensor& x) {
-  detail::require_value(op, x);
-  require(is_floating(x.dtype()), op, ": needs float32 or float64, not ", x.dtype());
-}
-
-// Calls body(T{}) for a type that has arithmetic kernels.
-template <class Body>
-void visit_numbers(Dtype dtype, const Body& body) {
-  if (dtype == Dtype::int64) body(std::int64_t{});
-  else detail::visit_floating(dtype, body);
-}
 
 // A plain number in the tensor's own dtype.
 template <class T>
@@ -49,42 +31,11 @@ T adopt(const char* op, double number) {
   return T(number);
 }
 
-Tensor unary(const char* op, Unary kind, const Tensor& x) {
-  require_numbers(op, x);
-  if (kind > Unary::sign) require_floating(op, x);
-  Tensor y = make(x.shape(), x.dtype());
-  visit_numbers(x.dtype(), [&](auto t) {
-    using T = decltype(t);
-    const auto kernel = kernels::elementwise<T>().unary[std::size_t(kind)];
-    kernels::parallel_for(x.size(), grain, [&](std::int64_t begin, std::int64_t end) {
-      kernel(data<T>(x) + begin, fresh<T>(y) + begin, end - begin);
-    });
-  });
-  return y;
-}
-
-Shape broadcast_shape(const char* op, const Shape& a, const Shape& b) {
-  Shape shape = a.size() >= b.size() ? a : b;
-  const Shape& other = a.size() >= b.size() ? b : a;
-  for (std::size_t k = 1; k <= other.size(); ++k) {
-    std::int64_t& size = shape[shape.size() - k];
-    const std::int64_t with = other[other.size() - k];
-    require(size == with || size == 1 || with == 1, op, ": ", a, " and ", b, ": sizes ", a[a.size() - k], " and ",
-            b[b.size() - k], " do not broadcast");
-    if (size == 1) size = with;
-  }
-  return shape;
-}
-
-void require_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
-  require(a.dtype() == b.dtype(), op, ": ", a.dtype(), " with ", b.dtype(), " (dtypes never promote: use .to)");
-}
-
 // kernel(run of a, run of b, y, n) over a and b broadcast to y.
 template <class T, class Y, class Kernel>
 void over_pairs(const Tensor& a, const Tensor& b, const Tensor& y, const Kernel& kernel) {
   const auto simple = [&](bool a_steps, bool b_steps) {
-    kernels::parallel_for(y.size(), grain, [&](std::int64_t begin, std::int64_t end) {
+    kernels::parallel_for(y.size(), move_grain, [&](std::int64_t begin, std::int64_t end) {
       kernel(Run<T>{data<T>(a) + (a_steps ? begin : 0), a_steps}, Run<T>{data<T>(b) + (b_steps ? begin : 0), b_steps},
              fresh<Y>(y) + begin, end - begin);
     });
@@ -95,7 +46,7 @@ void over_pairs(const Tensor& a, const Tensor& b, const Tensor& y, const Kernel&
   const kernels::Walk<3> walk(y.shape(), {kernels::broadcast_strides(a.shape(), y.shape()),
                                           kernels::broadcast_strides(b.shape(), y.shape()),
                                           kernels::broadcast_strides(y.shape(), y.shape())});
-  walk.run(grain, [&](const auto& at, std::int64_t n) {
+  walk.run(move_grain, [&](const auto& at, std::int64_t n) {
     kernel(Run<T>{data<T>(a) + at[0], walk.step(0) != 0}, Run<T>{data<T>(b) + at[1], walk.step(1) != 0},
            fresh<Y>(y) + at[2], n);
   });
@@ -106,8 +57,7 @@ Tensor binary(const char* op, Binary kind, const Tensor& a, const Tensor& b) {
   require_numbers(op, b);
   require_same_dtype(op, a, b);
   Tensor y = make(a.shape() == b.shape() ? a.shape() : broadcast_shape(op, a.shape(), b.shape()), a.dtype());
-  visit_numbers(a.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_numbers(a.dtype(), [&]<class T>(T) {
     over_pairs<T, T>(a, b, y, kernels::elementwise<T>().binary[std::size_t(kind)]);
   });
   return y;
@@ -117,11 +67,10 @@ Tensor binary(const char* op, Binary kind, const Tensor& a, const Tensor& b) {
 Tensor binary(const char* op, Binary kind, const Tensor& x, double number, bool number_first = false) {
   require_numbers(op, x);
   Tensor y = make(x.shape(), x.dtype());
-  visit_numbers(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_numbers(x.dtype(), [&]<class T>(T) {
     const T value = adopt<T>(op, number);
     const auto kernel = kernels::elementwise<T>().binary[std::size_t(kind)];
-    kernels::parallel_for(x.size(), grain, [&](std::int64_t begin, std::int64_t end) {
+    kernels::parallel_for(x.size(), move_grain, [&](std::int64_t begin, std::int64_t end) {
       const Run<T> run{data<T>(x) + begin, true}, constant{&value, false};
       kernel(number_first ? constant : run, number_first ? run : constant, fresh<T>(y) + begin, end - begin);
     });
@@ -130,24 +79,22 @@ Tensor binary(const char* op, Binary kind, const Tensor& x, double number, bool 
 }
 
 Tensor compare(const char* op, Compare kind, const Tensor& a, const Tensor& b) {
-  detail::require_value(op, a);
-  detail::require_value(op, b);
+  require_value(op, a);
+  require_value(op, b);
   require_same_dtype(op, a, b);
   if (a.dtype() == Dtype::boolean) return compare(op, kind, a.to(Dtype::int64), b.to(Dtype::int64));
   const Tensor y = make(broadcast_shape(op, a.shape(), b.shape()), Dtype::boolean);
-  visit_numbers(a.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_numbers(a.dtype(), [&]<class T>(T) {
     over_pairs<T, bool>(a, b, y, kernels::elementwise<T>().compare[std::size_t(kind)]);
   });
   return y;
 }
 
 Tensor compare(const char* op, Compare kind, const Tensor& x, double number) {
-  detail::require_value(op, x);
+  require_value(op, x);
   if (x.dtype() == Dtype::boolean) return compare(op, kind, x.to(Dtype::int64), number);
   const Tensor y = make(x.shape(), Dtype::boolean);
-  visit_numbers(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_numbers(x.dtype(), [&]<class T>(T) {
     const T value = T(number);
     if (double(value) != number && std::is_integral_v<T>) adopt<T>(op, number);
     kernels::elementwise<T>().compare[std::size_t(kind)]({data<T>(x), true}, {&value, false}, fresh<bool>(y), x.size());
@@ -157,11 +104,11 @@ Tensor compare(const char* op, Compare kind, const Tensor& x, double number) {
 
 // A mask as booleans: float masks may hold 0 and 1 only.
 Tensor as_mask(const char* op, const Tensor& mask) {
-  detail::require_value(op, mask);
+  require_value(op, mask);
   if (mask.dtype() == Dtype::boolean) return mask;
   require(is_floating(mask.dtype()), op, ": the mask is ", mask.dtype(), ", not boolean or float 0/1");
-  detail::visit_floating(mask.dtype(), [&](auto t) {
-    const auto* values = data<decltype(t)>(mask);
+  detail::visit_floating(mask.dtype(), [&]<class T>(T) {
+    const auto* values = data<T>(mask);
     for (std::int64_t i = 0; i < mask.size(); ++i)
       require(values[i] == 0 || values[i] == 1, op, ": the mask holds ", values[i], ", not 0 or 1");
   });
@@ -172,21 +119,14 @@ Tensor select(const Tensor& condition, const Tensor& a, const Tensor& b, Shape s
   Tensor y = make(std::move(shape), a.dtype());
   const auto strides = [&](const Tensor& x) { return kernels::broadcast_strides(x.shape(), y.shape()); };
   const kernels::Walk<4> walk(y.shape(), {strides(condition), strides(a), strides(b), strides(y)});
-  visit_numbers(a.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_numbers(a.dtype(), [&]<class T>(T) {
     const auto kernel = kernels::elementwise<T>().select;
-    walk.run(grain, [&](const auto& at, std::int64_t n) {
+    walk.run(move_grain, [&](const auto& at, std::int64_t n) {
       kernel({data<bool>(condition) + at[0], walk.step(0) != 0}, {data<T>(a) + at[1], walk.step(1) != 0},
              {data<T>(b) + at[2], walk.step(2) != 0}, fresh<T>(y) + at[3], n);
     });
   });
   return y;
-}
-
-// What does not lead to an asked tensor is not computed.
-template <class Make>
-Tensor if_wanted(const Ins& in, std::size_t i, const Make& make_gradient) {
-  return in.wanted(i) ? make_gradient() : Tensor();
 }
 
 }  // namespace
@@ -247,7 +187,7 @@ Tensor operator/(double a, const Tensor& b) {
                 [](const Ins& in, Out y, Grad g) -> Grads { return {-g * y / in[0]}; });
 }
 Tensor operator-(const Tensor& x) {
-  return record("negate", {x}, unary("negate", Unary::negate, x), [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
+  return pointwise(Unary::negate, x, [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
 }
 
 // ---- Comparisons ---------------------------------------------------------------------------------------------------
@@ -265,97 +205,29 @@ Tensor operator<=(const Tensor& a, double b) { return compare("<=", Compare::les
 Tensor operator>(const Tensor& a, double b) { return compare(">", Compare::greater, a, b); }
 Tensor operator>=(const Tensor& a, double b) { return compare(">=", Compare::greater_equal, a, b); }
 Tensor operator!(const Tensor& mask) {
-  detail::require_value("!", mask);
+  require_value("!", mask);
   require(mask.dtype() == Dtype::boolean, "!: needs a boolean tensor, not ", mask.dtype());
   return mask.to(Dtype::int64) == 0.0;
 }
 Tensor isnan(const Tensor& x) { return x != x; }
 
-// ---- Functions of one number ---------------------------------------------------------------------------------------
+// ---- Converting --------------------------------------------------------------------------------------------------
 
-Tensor abs(const Tensor& x) {
-  return record("abs", {x}, unary("abs", Unary::abs, x),
-                [](const Ins& in, Out, Grad g) -> Grads { return {g * sign(in[0])}; });
-}
-
-Tensor sign(const Tensor& x) {
-  return record("sign", {x}, unary("sign", Unary::sign, x), [](const Ins&, Out, Grad) -> Grads { return {Tensor()}; });
-}
-
-Tensor exp(const Tensor& x) {
-  return record("exp", {x}, unary("exp", Unary::exp, x), [](const Ins&, Out y, Grad g) -> Grads { return {g * y}; });
-}
-
-Tensor log(const Tensor& x) {
-  return record("log", {x}, unary("log", Unary::log, x),
-                [](const Ins& in, Out, Grad g) -> Grads { return {g / in[0]}; });
-}
-
-Tensor sqrt(const Tensor& x) {
-  return record("sqrt", {x}, unary("sqrt", Unary::sqrt, x),
-                [](const Ins&, Out y, Grad g) -> Grads { return {g / (y * 2.0)}; });
-}
-
-namespace {
-
-Tensor powers(const Tensor& x, double p) {
-  require_floating("pow", x);
-  if (p == 2.0) return binary("pow", Binary::multiply, x, x);
-  if (p == 0.5) return unary("pow", Unary::sqrt, x);
-  Tensor y = make(x.shape(), x.dtype());
-  detail::visit_floating(x.dtype(), [&](auto t) {
-    using T = decltype(t);
-    kernels::parallel_for(x.size(), grain / 16, [&](std::int64_t begin, std::int64_t end) {
-      for (std::int64_t i = begin; i < end; ++i) fresh<T>(y)[i] = p == 1.0 ? data<T>(x)[i] : std::pow(data<T>(x)[i], T(p));
+Tensor Tensor::to(Dtype target) const {
+  require_value("to", *this);
+  if (target == dtype()) return *this;
+  Tensor y = make(shape(), target);
+  detail::visit_dtype(dtype(), [&]<class From>(From) {
+    detail::visit_dtype(target, [&]<class To>(To) {
+      const auto* x = data<From>(*this);
+      std::transform(x, x + size(), fresh<To>(y), [](auto v) { return To(v); });
     });
   });
-  return y;
+  if (!is_floating(dtype()) || !is_floating(target)) return y;
+  return record("to", {*this}, y, [from = dtype()](const Ins&, Out, Grad g) -> Grads { return {g.to(from)}; });
 }
 
-}  // namespace
-
-Tensor pow(const Tensor& x, double p) {
-  return record("pow", {x}, powers(x, p), [p](const Ins& in, Out, Grad g) -> Grads {
-    if (p == 0.0) return {Tensor()};   // a constant; 0 * x^-1 would be nan at 0
-    return {g * (pow(in[0], p - 1.0) * p)};
-  });
-}
-
-Tensor tanh(const Tensor& x) {
-  return record("tanh", {x}, unary("tanh", Unary::tanh, x),
-                [](const Ins&, Out y, Grad g) -> Grads { return {g * (1.0 - y * y)}; });
-}
-
-Tensor sigmoid(const Tensor& x) {
-  return record("sigmoid", {x}, unary("sigmoid", Unary::sigmoid, x),
-                [](const Ins&, Out y, Grad g) -> Grads { return {g * (y * (1.0 - y))}; });
-}
-
-Tensor relu(const Tensor& x) {
-  return record("relu", {x}, unary("relu", Unary::relu, x),
-                [](const Ins& in, Out, Grad g) -> Grads { return {masked_fill(g, in[0] <= 0.0, 0.0)}; });
-}
-
-Tensor softplus(const Tensor& x) {
-  return record("softplus", {x}, unary("softplus", Unary::softplus, x),
-                [](const Ins& in, Out, Grad g) -> Grads { return {g * sigmoid(in[0])}; });
-}
-
-Tensor erf(const Tensor& x) {
-  return record("erf", {x}, unary("erf", Unary::erf, x), [](const Ins& in, Out, Grad g) -> Grads {
-    return {g * (exp(-(in[0] * in[0])) * (2.0 * std::numbers::inv_sqrtpi))};
-  });
-}
-
-Tensor sin(const Tensor& x) {
-  return record("sin", {x}, unary("sin", Unary::sin, x),
-                [](const Ins& in, Out, Grad g) -> Grads { return {g * cos(in[0])}; });
-}
-
-Tensor cos(const Tensor& x) {
-  return record("cos", {x}, unary("cos", Unary::cos, x),
-                [](const Ins& in, Out, Grad g) -> Grads { return {-g * sin(in[0])}; });
-}
+// ---- Choosing ------------------------------------------------------------------------------------------------------
 
 Tensor clamp(const Tensor& x, double low, double high) {
   require(low <= high, "clamp: low ", low, " is not below high ", high);
@@ -364,8 +236,6 @@ Tensor clamp(const Tensor& x, double low, double high) {
     return {masked_fill(masked_fill(g, in[0] < low, 0.0), in[0] > high, 0.0)};
   });
 }
-
-// ---- Choosing ------------------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -389,7 +259,7 @@ Tensor minimum(const Tensor& a, const Tensor& b) {
 }
 
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
-  detail::require_value("where", condition);
+  require_value("where", condition);
   require_numbers("where", a);
   require_numbers("where", b);
   require(condition.dtype() == Dtype::boolean, "where: the condition is ", condition.dtype(), ", not boolean");
@@ -432,8 +302,7 @@ Tensor add_into(Tensor a, const Tensor& b) {
   const bool mine = node.references.load(std::memory_order_acquire) == 1 && !node.step &&
                     (!node.buffer || node.buffer->references.load(std::memory_order_acquire) == 1);
   if (!mine || recording() || a.shape() != b.shape()) return a + b;
-  visit_floating(a.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_floating(a.dtype(), [&]<class T>(T) {
     over_pairs<T, T>(a, b, a, kernels::elementwise<T>().binary[std::size_t(Binary::add)]);
   });
   return a;

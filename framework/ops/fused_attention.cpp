@@ -1,13 +1,19 @@
 // Shapes, masks and the gradient rule of fused attention; the work is in kernels/attention.hpp.
-#include "framework/ops/fused_attention.hpp"
-
 #include <optional>
 
-#include "framework/kernels/attention.hpp"
+#include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
+#include "framework/kernels/attention.hpp"
+#include "framework/ops.hpp"
 
-namespace surgeon::detail {
+namespace surgeon {
+
+using detail::data;
+using detail::fresh;
+using detail::make;
+using detail::visit_floating;
+
 namespace {
 
 using kernels::HeadsView;
@@ -116,4 +122,4 @@ Tensor fused_attention(const Tensor& Q, const Tensor& K, const Tensor& V, const 
                std::move(reference));
 }
 
-}  // namespace surgeon::detail
+}  // namespace surgeon

@@ -4,21 +4,19 @@
 
 #include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
-using detail::checked_axis;
 using detail::data;
 using detail::fresh;
 using detail::make;
-using detail::require;
 
 namespace {
 
 void require_index(const char* op, const Tensor& index) {
-  detail::require_value(op, index);
+  require_value(op, index);
   require(index.dtype() == Dtype::int64, op, ": the index is ", index.dtype(), ", not int64");
 }
 
@@ -57,15 +55,14 @@ Shape at_least_1d(const Shape& shape) { return shape.empty() ? Shape{1} : shape;
 }  // namespace
 
 Tensor gather(const Tensor& x, int axis, const Tensor& index) {
-  detail::require_value("gather", x);
+  require_value("gather", x);
   require_index("gather", index);
   const Shape from = at_least_1d(x.shape());
   const std::size_t along = std::size_t(checked_axis("gather", axis, int(from.size())));
   require_gather_shapes("gather", from, along, at_least_1d(index.shape()));
   require_in_range("gather", index, from[along], "an axis of size");
   Tensor y = make(index.shape(), x.dtype());
-  detail::visit_dtype(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_dtype(x.dtype(), [&]<class T>(T) {
     visit_gathered(from, along, reshape(index, at_least_1d(index.shape())),
                    [&](std::int64_t place, std::int64_t k) { fresh<T>(y)[k] = data<T>(x)[place]; });
   });
@@ -75,7 +72,7 @@ Tensor gather(const Tensor& x, int axis, const Tensor& index) {
 }
 
 Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source) {
-  detail::require_value("scatter_add", source);
+  require_value("scatter_add", source);
   require_index("scatter_add", index);
   require(is_floating(source.dtype()), "scatter_add: needs float32 or float64, not ", source.dtype());
   require(source.shape() == index.shape(), "scatter_add: source ", source.shape(), " with index ", index.shape());
@@ -84,8 +81,7 @@ Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tens
   require_gather_shapes("scatter_add", into, along, at_least_1d(index.shape()));
   require_in_range("scatter_add", index, into[along], "an axis of size");
   Tensor y = zeros(shape, source.dtype());
-  detail::visit_floating(source.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(source.dtype(), [&]<class T>(T) {
     visit_gathered(into, along, reshape(index, at_least_1d(index.shape())),
                    [&](std::int64_t place, std::int64_t k) { fresh<T>(y)[place] += data<T>(source)[k]; });
   });
@@ -99,8 +95,7 @@ namespace {
 Tensor embedding_adjoint(const Tensor& g, const Tensor& index, std::int64_t V) {
   const std::int64_t d = g.shape(-1);
   Tensor y = zeros({V, d}, g.dtype());
-  detail::visit_floating(g.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(g.dtype(), [&]<class T>(T) {
     for (std::int64_t i = 0; i < index.size(); ++i) {
       const T* from = data<T>(g) + i * d;
       T* into = fresh<T>(y) + data<std::int64_t>(index)[i] * d;
@@ -114,7 +109,7 @@ Tensor embedding_adjoint(const Tensor& g, const Tensor& index, std::int64_t V) {
 }  // namespace
 
 Tensor embedding(const Tensor& weight, const Tensor& index) {
-  detail::require_value("embedding", weight);
+  require_value("embedding", weight);
   require_index("embedding", index);
   require(weight.rank() == 2, "embedding: weight of shape ", weight.shape(), ", not [V, d]");
   require_in_range("embedding", index, weight.shape(0), "a vocabulary of");
@@ -138,8 +133,7 @@ Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype) {
   Shape shape = index.shape();
   shape.push_back(classes);
   Tensor y = zeros(shape, dtype);
-  detail::visit_dtype(dtype, [&](auto t) {
-    using T = decltype(t);
+  detail::visit_dtype(dtype, [&]<class T>(T) {
     for (std::int64_t i = 0; i < index.size(); ++i) fresh<T>(y)[i * classes + data<std::int64_t>(index)[i]] = T(1);
   });
   return y;

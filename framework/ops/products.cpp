@@ -2,18 +2,17 @@
 #include <limits>
 
 #include "framework/autograd.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/kernels/gemm.hpp"
 #include "framework/kernels/strides.hpp"
-#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
 using detail::data;
 using detail::fresh;
 using detail::make;
-using detail::require;
 
 namespace {
 
@@ -59,13 +58,12 @@ Tensor product(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   const std::int64_t matrices = y.size() / (m * n), lda = a.shape(-1), ldb = b.shape(-1);
   constexpr std::int64_t worth_a_thread = 1 << 18;   // multiply-adds
   // Many products: each thread takes some. Few: the threads share each.
-  const bool few = matrices < threads();
+  const bool few = matrices < kernels::thread_count();
   const std::int64_t grain = few ? matrices : worth_a_thread / (m * n * k + 1) + 1;
   const Shape batch_a(a.shape().begin(), a.shape().end() - 2), batch_b(b.shape().begin(), b.shape().end() - 2);
   const kernels::Walk<3> walk(batch, {kernels::broadcast_strides(batch_a, batch), kernels::broadcast_strides(batch_b, batch),
                                       kernels::broadcast_strides(batch, batch)});
-  detail::visit_floating(a.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(a.dtype(), [&]<class T>(T) {
     walk.run(grain, [&](const auto& at, std::int64_t run) {
       for (std::int64_t i = 0; i < run; ++i) {
         const T* A = data<T>(a) + (at[0] + i * walk.step(0)) * m * k;
@@ -85,8 +83,8 @@ Tensor flat(const Tensor& x) { return reshape(x, {count({x.shape().begin(), x.sh
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
-  detail::require_value("matmul", a);
-  detail::require_value("matmul", b);
+  require_value("matmul", a);
+  require_value("matmul", b);
   require(a.dtype() == b.dtype(), "matmul: ", a.dtype(), " with ", b.dtype(), " (dtypes never promote: use .to)");
   require(is_floating(a.dtype()), "matmul: needs float32 or float64, not ", a.dtype());
   require(a.rank() > 0 && b.rank() > 0, "matmul: ", a.shape(), " x ", b.shape(), ": a scalar has no rows (use *)");
@@ -123,8 +121,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  detail::require_value("linear", x);
-  detail::require_value("linear", weight);
+  require_value("linear", x);
+  require_value("linear", weight);
   require(is_floating(x.dtype()) && x.dtype() == weight.dtype() && (bias.empty() || bias.dtype() == x.dtype()), "linear: ",
           x.dtype(), " x with ", weight.dtype(), " weight", bias.empty() ? "" : " and " + to_string(bias.dtype()) + " bias");
   require(weight.rank() == 2 && x.rank() >= 1 && x.shape(-1) == weight.shape(1), "linear: x ", x.shape(), " with weight ",
@@ -139,8 +137,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   }
   const std::int64_t rows = x.shape(0);
   Tensor y = make({rows, out}, x.dtype());
-  detail::visit_floating(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(x.dtype(), [&]<class T>(T) {
     // The bias is laid out first and the product added to it: one pass less over y.
     for (std::int64_t i = 0; i < rows && !bias.empty(); ++i) std::copy_n(data<T>(bias), out, fresh<T>(y) + i * out);
     kernels::gemm_parallel(false, true, rows, out, in, T(1), data<T>(x), in, data<T>(weight), in, T(bias.empty() ? 0 : 1),

@@ -3,18 +3,16 @@
 #include <cmath>
 
 #include "framework/autograd.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
+#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
-using detail::checked_axis;
 using detail::data;
 using detail::fresh;
 using detail::make;
-using detail::require;
 
 namespace {
 
@@ -76,8 +74,7 @@ Tensor sum_of(const Tensor& x, const Reduced& reduced, bool keepdims) {
     }
     return y;
   }
-  detail::visit_floating(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(x.dtype(), [&]<class T>(T) {
     std::int64_t outer, inner;
     if (reduced.n == 0) std::fill_n(fresh<T>(y), y.size(), T(0));
     else if (reduced.is_block(x, outer, inner) && inner > 1)
@@ -89,7 +86,7 @@ Tensor sum_of(const Tensor& x, const Reduced& reduced, bool keepdims) {
 
 // Max or min; nan wins.
 Tensor extreme_of(const char* op, const Tensor& x, const Reduced& reduced, bool keepdims, bool largest) {
-  require(x.dtype() != Dtype::boolean, op, ": a boolean tensor (convert it with .to)");
+  require(x.dtype() != Dtype::boolean, op, ": needs numbers, not boolean (convert it with .to)");
   require(reduced.n > 0, op, ": of nothing, over an axis of size 0 of ", x.shape());
   Tensor y = make(reduced.result(keepdims), x.dtype());
   const Tensor rows = reduced.as_rows(x);
@@ -100,8 +97,7 @@ Tensor extreme_of(const char* op, const Tensor& x, const Reduced& reduced, bool 
     }
     return y;
   }
-  detail::visit_floating(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_floating(x.dtype(), [&]<class T>(T) {
     (largest ? kernels::max_rows<T> : kernels::min_rows<T>)(data<T>(rows), y.size(), reduced.n, fresh<T>(y));
   });
   return y;
@@ -110,7 +106,7 @@ Tensor extreme_of(const char* op, const Tensor& x, const Reduced& reduced, bool 
 // Each of the equals gets an equal share.
 template <bool largest>
 Tensor extreme(const char* op, const Tensor& x, const Over& over) {
-  detail::require_value(op, x);
+  require_value(op, x);
   Reduced reduced(op, x, over.axes);
   Tensor value = extreme_of(op, x, reduced, over.keepdims, largest);
   return record(op, {x}, std::move(value),
@@ -123,7 +119,7 @@ Tensor extreme(const char* op, const Tensor& x, const Over& over) {
 }  // namespace
 
 Tensor sum(const Tensor& x, const Over& over) {
-  detail::require_value("sum", x);
+  require_value("sum", x);
   Reduced reduced("sum", x, over.axes);
   Tensor value = sum_of(x, reduced, over.keepdims);
   return record("sum", {x}, std::move(value),
@@ -133,7 +129,7 @@ Tensor sum(const Tensor& x, const Over& over) {
 }
 
 Tensor mean(const Tensor& x, const Over& over) {
-  detail::require_value("mean", x);
+  require_value("mean", x);
   require(is_floating(x.dtype()), "mean: needs float32 or float64, not ", x.dtype());
   const std::int64_t n = Reduced("mean", x, over.axes).n;
   require(n > 0, "mean: of nothing, over an axis of size 0 of ", x.shape());
@@ -144,7 +140,7 @@ Tensor max(const Tensor& x, const Over& over) { return extreme<true>("max", x, o
 Tensor min(const Tensor& x, const Over& over) { return extreme<false>("min", x, over); }
 
 Tensor var(const Tensor& x, const VarOptions& options) {
-  detail::require_value("var", x);
+  require_value("var", x);
   require(is_floating(x.dtype()), "var: needs float32 or float64, not ", x.dtype());
   require(options.correction >= 0, "var: correction ", options.correction, " is negative");
   const std::int64_t n = Reduced("var", x, options.axes).n;
@@ -156,15 +152,15 @@ Tensor var(const Tensor& x, const VarOptions& options) {
 }
 
 Tensor argmax(const Tensor& x, int axis) {
-  detail::require_value("argmax", x);
-  require(x.dtype() != Dtype::boolean, "argmax: a boolean tensor (convert it with .to)");
+  require_value("argmax", x);
+  require(x.dtype() != Dtype::boolean, "argmax: needs numbers, not boolean (convert it with .to)");
   const Reduced reduced("argmax", x, {axis});
   require(reduced.n > 0, "argmax: of nothing, over an axis of size 0 of ", x.shape());
   Tensor y = make(reduced.shape, Dtype::int64);
   const Tensor rows = reduced.as_rows(x);
-  detail::visit_dtype(x.dtype(), [&](auto t) {
+  detail::visit_dtype(x.dtype(), [&]<class T>(T) {
     for (std::int64_t i = 0; i < y.size(); ++i) {
-      const auto* row = data<decltype(t)>(rows) + i * reduced.n;
+      const auto* row = data<T>(rows) + i * reduced.n;
       std::int64_t best = 0;
       for (std::int64_t k = 1; k < reduced.n && row[best] == row[best]; ++k)
         if (!(row[k] <= row[best])) best = k;   // larger, or nan
@@ -175,15 +171,14 @@ Tensor argmax(const Tensor& x, int axis) {
 }
 
 Tensor cumsum(const Tensor& x, int axis) {
-  detail::require_value("cumsum", x);
-  require(x.dtype() != Dtype::boolean, "cumsum: a boolean tensor (convert it with .to)");
+  require_value("cumsum", x);
+  require(x.dtype() != Dtype::boolean, "cumsum: needs numbers, not boolean (convert it with .to)");
   const int along = checked_axis("cumsum", axis, x.rank());
   std::int64_t inner = 1;
   const std::int64_t n = x.shape(along);
   for (int i = along + 1; i < x.rank(); ++i) inner *= x.shape(i);
   Tensor y = make(x.shape(), x.dtype());
-  detail::visit_dtype(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  detail::visit_dtype(x.dtype(), [&]<class T>(T) {
     using Total = std::conditional_t<std::is_same_v<T, float>, double, T>;
     const std::int64_t block = std::max<std::int64_t>(1, n * inner);
     for (std::int64_t start = 0; start < x.size(); start += block)

@@ -4,17 +4,15 @@
 #include <numeric>
 
 #include "framework/autograd.hpp"
+#include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 #include "framework/kernels/rows.hpp"
 #include "framework/kernels/strides.hpp"
-#include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
-#include "framework/detail/require.hpp"
 
 namespace surgeon {
 
-using detail::checked_axis;
 using detail::make;
-using detail::require;
 using kernels::Sizes;
 
 namespace {
@@ -65,8 +63,7 @@ Tensor permuted(const Tensor& x, const std::vector<int>& order) {
     kernels::transpose(x.node().data, matrices, rows, columns, element_size(x.dtype()), y.node().data);
     return y;
   }
-  visit_bytes(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_bytes(x.dtype(), [&]<class T>(T) {
     copy_strided(shape, numbers<T>(x), strides, numbers<T>(y), row_major(shape));
   });
   return y;
@@ -75,7 +72,7 @@ Tensor permuted(const Tensor& x, const std::vector<int>& order) {
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
-  detail::require_value("reshape", x);
+  require_value("reshape", x);
   Shape to = shape;
   std::int64_t known = 1, open = -1;
   for (std::size_t i = 0; i < to.size(); ++i) {
@@ -96,7 +93,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 }
 
 Tensor permute(const Tensor& x, const std::vector<int>& order) {
-  detail::require_value("permute", x);
+  require_value("permute", x);
   require(int(order.size()) == x.rank(), "permute: ", order.size(), " axes for a tensor of shape ", x.shape());
   std::vector<int> axes, back(order.size(), -1);
   for (const int axis : order) {
@@ -110,7 +107,7 @@ Tensor permute(const Tensor& x, const std::vector<int>& order) {
 }
 
 Tensor transpose(const Tensor& x, int a, int b) {
-  detail::require_value("transpose", x);
+  require_value("transpose", x);
   std::vector<int> order(std::size_t(x.rank()));
   std::iota(order.begin(), order.end(), 0);
   std::swap(order[std::size_t(checked_axis("transpose", a, x.rank()))],
@@ -131,8 +128,7 @@ Tensor put_slice(const Tensor& g, const Shape& shape, const Cut& cut) {
   Sizes strides = row_major(shape);
   const std::int64_t offset = cut.start * strides[std::size_t(cut.axis)];
   strides[std::size_t(cut.axis)] *= cut.step;
-  visit_bytes(g.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_bytes(g.dtype(), [&]<class T>(T) {
     copy_strided(g.shape(), numbers<T>(g), row_major(g.shape()), numbers<T>(y) + offset, strides);
   });
   return y;
@@ -145,8 +141,7 @@ Tensor take_slice(const Tensor& x, const Cut& cut) {
   Sizes strides = row_major(x.shape());
   const std::int64_t offset = cut.start * strides[std::size_t(cut.axis)];
   strides[std::size_t(cut.axis)] *= cut.step;
-  visit_bytes(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_bytes(x.dtype(), [&]<class T>(T) {
     copy_strided(shape, numbers<T>(x) + offset, strides, numbers<T>(y), row_major(shape));
   });
   return y;
@@ -167,7 +162,7 @@ Tensor slice_by(const Tensor& x, const Cut& cut) {
 }  // namespace
 
 Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop, std::int64_t step) {
-  detail::require_value("slice", x);
+  require_value("slice", x);
   require(step != 0, "slice: step 0");
   const int along = checked_axis("slice", axis, x.rank());
   const std::int64_t size = x.shape()[std::size_t(along)];
@@ -183,7 +178,7 @@ Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop, s
 
 Tensor concat(const std::vector<Tensor>& ts, int axis) {
   require(!ts.empty(), "concat: of no tensors");
-  for (const Tensor& t : ts) detail::require_value("concat", t);
+  for (const Tensor& t : ts) require_value("concat", t);
   const Tensor& first = ts.front();
   const std::size_t along = std::size_t(checked_axis("concat", axis, first.rank()));
   Shape shape = first.shape();
@@ -222,7 +217,7 @@ Tensor concat(const std::vector<Tensor>& ts, int axis) {
 Tensor stack(const std::vector<Tensor>& ts, int axis) {
   require(!ts.empty(), "stack: of no tensors");
   for (const Tensor& t : ts) {
-    detail::require_value("stack", t);
+    require_value("stack", t);
     require(t.shape() == ts.front().shape(), "stack: ", ts.front().shape(), " and ", t.shape(), " differ");
   }
   Shape shape = ts.front().shape();
@@ -233,14 +228,13 @@ Tensor stack(const std::vector<Tensor>& ts, int axis) {
 }
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
-  detail::require_value("broadcast_to", x);
+  require_value("broadcast_to", x);
   bool fits = shape.size() >= x.shape().size();
   for (std::size_t k = 1; fits && k <= x.shape().size(); ++k)
     fits = x.shape(-int(k)) == 1 || x.shape(-int(k)) == shape[shape.size() - k];
   require(fits, "broadcast_to: ", x.shape(), " does not broadcast to ", shape);
   Tensor y = make(shape, x.dtype());
-  visit_bytes(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_bytes(x.dtype(), [&]<class T>(T) {
     copy_strided(shape, numbers<T>(x), kernels::broadcast_strides(x.shape(), shape), numbers<T>(y), row_major(shape));
   });
   return record("broadcast_to", {x}, y, [](const Ins&, Out, Grad g) -> Grads { return {g}; });   // the engine sums
@@ -250,12 +244,11 @@ namespace {
 
 // The part of each matrix on (keep_lower: below, else above) and including the diagonal; the rest 0, whatever it held.
 Tensor triangle(const char* name, const Tensor& x, std::int64_t diagonal, bool keep_lower) {
-  detail::require_value(name, x);
+  require_value(name, x);
   require(x.rank() >= 2, name, ": needs at least two axes, not ", x.shape());
   const std::int64_t rows = x.shape(-2), columns = x.shape(-1), matrices = rows > 0 && columns > 0 ? x.size() / (rows * columns) : 0;
   Tensor y = make(x.shape(), x.dtype());
-  visit_bytes(x.dtype(), [&](auto t) {
-    using T = decltype(t);
+  visit_bytes(x.dtype(), [&]<class T>(T) {
     for (std::int64_t row = 0; row < matrices * rows; ++row) {
       // Kept: columns up to i + diagonal, or from there on.
       const std::int64_t i = row % rows;

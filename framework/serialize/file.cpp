@@ -47,7 +47,7 @@ NewFile::NewFile(const fs::path& path) : NewFile() {
   const fs::file_status status = fs::status(path_, ignored);
   if (fs::exists(status) && !fs::is_regular_file(status)) fail(path, "is there already and no regular file");
   if (!path_.has_filename()) fail(path, "is no name of a file");
-  temporary_ = folder_of(path_) / join(".", path_.filename().string(), ".tmp");
+  temporary_ = folder_of(path_) / sentence(".", path_.filename().string(), ".tmp");
   open_temporary();
 }
 

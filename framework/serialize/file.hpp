@@ -9,7 +9,7 @@
 #include <string>
 #include <string_view>
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 #include "framework/serialize.hpp"
 
 namespace surgeon::detail {
@@ -17,7 +17,7 @@ namespace surgeon::detail {
 // Throws IoError "FILE: parts".
 template <class... Parts>
 [[noreturn]] void fail(const std::filesystem::path& path, const Parts&... parts) {
-  throw IoError(join(path.string(), ": ", parts...));
+  throw IoError(sentence(path.string(), ": ", parts...));
 }
 
 // The CRC-32 of zip, gzip and Ethernet (polynomial 0xEDB88320); `before` is that of what came before.

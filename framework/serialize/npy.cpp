@@ -4,9 +4,9 @@
 #include <numeric>
 
 #include "framework/autograd.hpp"
-#include "framework/serialize/file.hpp"
 #include "framework/detail/node.hpp"
 #include "framework/ops.hpp"
+#include "framework/serialize/file.hpp"
 
 namespace surgeon {
 
@@ -122,7 +122,7 @@ std::string npy_header(const Tensor& x) {
   require(x.rank() <= 32, "npy: ", x.shape(), " has ", x.rank(), " axes; NumPy's arrays have at most 32");
   std::string shape;
   for (std::int64_t size : x.shape()) shape += std::to_string(size) + ",";
-  std::string dict = detail::join("{'descr': '", detail::format_of(x.dtype()).numpy,
+  std::string dict = sentence("{'descr': '", detail::format_of(x.dtype()).numpy,
                                   "', 'fortran_order': False, 'shape': (", shape, "), }");
   dict.resize((dict.size() + 1 + 10 + 63) / 64 * 64 - 11, ' ');   // the numbers begin at a multiple of 64
   dict += '\n';
@@ -153,7 +153,7 @@ Tensor read_npy(Region& region) {
 }  // namespace detail
 
 void save_npy(const std::filesystem::path& path, const Tensor& x) {
-  detail::require_value("save_npy", x);
+  require_value("save_npy", x);
   detail::NewFile file(path);
   file.write(detail::npy_header(x));
   file.write(bytes_of(x));

@@ -82,8 +82,8 @@ std::vector<Member> plan(const std::filesystem::path& path, const Parameters& te
   std::vector<Member> members;
   std::uint64_t end = 0;
   for (const auto& [name, x] : tensors) {
-    detail::require(x.defined(), "save_npz: ", name, " has no values");
-    detail::require(name.size() < 60000, "save_npz: a name of ", name.size(), " letters");
+    require(x.defined(), "save_npz: ", name, " has no values");
+    require(name.size() < 60000, "save_npz: a name of ", name.size(), " letters");
     const std::string header = npy_header(x);
     Member member{name + ".npy", detail::crc32(bytes_of(x), detail::crc32(header)), 0, end, 0};
     member.bytes = header.size() + bytes_of(x).size();

@@ -8,8 +8,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "framework/serialize/file.hpp"
 #include "framework/detail/node.hpp"
+#include "framework/serialize/file.hpp"
 
 namespace surgeon {
 
@@ -220,7 +220,7 @@ std::string header_text(const Parameters& tensors, const Metadata& metadata) {
   for (const auto& [name, x] : tensors) {
     std::uint64_t& begin = next[element_size(x.dtype())];
     const std::uint64_t end = begin + std::uint64_t(x.size() * element_size(x.dtype()));
-    text += detail::join(",", json_text(name), ":{\"dtype\":\"", detail::format_of(x.dtype()).safetensors,
+    text += sentence(",", json_text(name), ":{\"dtype\":\"", detail::format_of(x.dtype()).safetensors,
                          "\",\"shape\":", json(x.shape()).dump(), ",\"data_offsets\":[", begin, ",", end, "]}");
     begin = end;
   }
@@ -233,11 +233,11 @@ std::string header_text(const Parameters& tensors, const Metadata& metadata) {
 
 void save_safetensors(const std::filesystem::path& path, const Parameters& tensors, const Metadata& metadata) {
   for (const auto& [name, x] : tensors)
-    detail::require(x.defined() && name != "__metadata__", "save_safetensors: \"", name, "\" ",
+    require(x.defined() && name != "__metadata__", "save_safetensors: \"", name, "\" ",
                     x.defined() ? "is no name for a tensor" : "has no values");
-  detail::require(!metadata.contains(std::string(checksum_key)), "save_safetensors: ", checksum_key, " is its own");
+  require(!metadata.contains(std::string(checksum_key)), "save_safetensors: ", checksum_key, " is its own");
   std::string header = header_text(tensors, metadata);
-  detail::require(header.size() <= longest_header, "save_safetensors: a header of ", header.size(), " bytes");
+  require(header.size() <= longest_header, "save_safetensors: a header of ", header.size(), " bytes");
   const std::vector<Tensor> numbers = by_width(tensors);
   const std::size_t place = place_of_checksum(header);
   std::uint32_t crc = checksum_of_header(header, place);

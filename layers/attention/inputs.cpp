@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <vector>
 
-#include "framework/detail/require.hpp"
+#include "framework/errors.hpp"
 #include "layers/masks.hpp"
 
 namespace surgeon::detail {
@@ -49,7 +49,7 @@ Tensor visible_by_place(std::int64_t Tq, std::int64_t Tk, bool causal, std::int6
 // The start of every complaint. Put together only when there is one: it costs more than a small attention.
 struct AllShapes { const Tensor &Q, &K, &V; };
 std::ostream& operator<<(std::ostream& out, const AllShapes& s) {
-  return out << join("attention: Q ", s.Q.shape(), ", K ", s.K.shape(), ", V ", s.V.shape(), ": ");
+  return out << sentence("attention: Q ", s.Q.shape(), ", K ", s.K.shape(), ", V ", s.V.shape(), ": ");
 }
 
 }  // namespace

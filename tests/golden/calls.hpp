@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
-#include "tests/golden/golden.hpp"
 #include "layers/layers.hpp"
+#include "tests/golden/golden.hpp"
 
 namespace surgeon::tests {
 
