@@ -13,6 +13,8 @@
 
 namespace surgeon::tests {
 
+std::filesystem::path source_folder();   // the root of the repository
+
 // A folder of its own for each case, gone afterwards; in memory where there is such a place, since every save waits for
 // the disk otherwise, and a busy one keeps us waiting for minutes.
 struct Folder {

@@ -52,6 +52,8 @@ const Tensor& dead_row_mask() {
 
 }  // namespace
 
+TEST_SUITE("attention") {
+
 TEST_CASE("attention: the formula, by hand, for two queries and two keys") {
   const Tensor Q = tensor({1.0, 0.0, 0.0, 2.0}, {1, 2, 2}), K = tensor({1.0, 1.0, 0.0, 1.0}, {1, 2, 2});
   const Tensor V = tensor({1.0, 3.0}, {1, 2, 1});
@@ -386,3 +388,5 @@ TEST_CASE("attention: four axes are a batch of heads") {
     CHECK(distance(flat(y), attention(flat(Q), flat(K), flat(V)).output) < 1e-15);
   }
 }
+
+}  // TEST_SUITE

@@ -27,6 +27,8 @@ Tensor counted(const char* name, const Tensor& x) {
 
 }  // namespace
 
+TEST_SUITE("autograd") {
+
 TEST_CASE("autograd: gradients of several tensors come back in the order asked, twice the same when asked twice") {
   const Tensor a = number(2.0), b = number(5.0), y = a * a * b;
   const auto [da, db, again] = grad(y, {a, b, a});
@@ -278,3 +280,5 @@ TEST_CASE("autograd: the inputs of a graph live as long as it does, and no longe
   }
   CHECK(alive == 0);
 }
+
+}  // TEST_SUITE

@@ -46,6 +46,8 @@ const double not_a_number = std::numeric_limits<double>::quiet_NaN();
 
 }  // namespace
 
+TEST_SUITE("errors") {
+
 TEST_CASE("errors: making, reading and assigning tensors") {
   Tensor y = x({2, 3});
   check({
@@ -426,3 +428,5 @@ TEST_CASE("errors: a refused assign changes nothing, not even the version") {
   CHECK(a.at({0}) == 0.5);
   CHECK_NOTHROW(grad(y, {a}));
 }
+
+}  // TEST_SUITE

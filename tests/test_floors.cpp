@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "tests/folder.hpp"
+
 namespace {
 
 namespace fs = std::filesystem;
@@ -33,7 +35,7 @@ void read_includes(const fs::path& file, const std::string& name, std::vector<In
 const std::vector<Include>& includes() {
   static const std::vector<Include> all = [] {
     std::vector<Include> found;
-    const fs::path root = SURGEON_SOURCE_DIR;
+    const fs::path root = surgeon::tests::source_folder();
     for (const char* floor : {"framework", "layers", "experiments"})
       for (const auto& entry : fs::recursive_directory_iterator(root / floor))
         if (entry.path().extension() == ".hpp" || entry.path().extension() == ".cpp")
@@ -120,7 +122,7 @@ TEST_CASE("an installed header needs only the standard library and other install
 
 // serialize.hpp, diagnostics.hpp and machine.hpp of the framework are apart on purpose: few files need them.
 TEST_CASE("layers.hpp has every layer") {
-  for (const auto& entry : fs::directory_iterator(fs::path(SURGEON_SOURCE_DIR) / "layers")) {
+  for (const auto& entry : fs::directory_iterator(surgeon::tests::source_folder() / "layers")) {
     const std::string header = "layers/" + entry.path().filename().string();
     if (!is_public_header(header) || header == "layers/layers.hpp") continue;
     CHECK_MESSAGE(std::any_of(includes().begin(), includes().end(),

@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "layers/layers.hpp"
+#include "tests/folder.hpp"
 
 using namespace surgeon;
 using Json = nlohmann::ordered_json;
@@ -44,7 +45,7 @@ Transformer model_of(const Json& options) {
 TEST_SUITE("gpt") {
 
 TEST_CASE("loss and gradients of two-layer GPTs are PyTorch's") {
-  std::ifstream file(std::string(SURGEON_SOURCE_DIR) + "/tests/golden/gpt.json");
+  std::ifstream file(tests::source_folder() / "tests/golden/gpt.json");
   REQUIRE(file);
   const Tensor tokens = tensor({1, 5, 2, 10, 0, 3, 7, 7, 4, 9, 6, 8}, {2, 6});
   const Tensor targets = tensor({5, 2, 10, 0, 3, 1, 7, 4, 9, 6, 8, -100}, {2, 6});

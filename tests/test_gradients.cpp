@@ -43,6 +43,8 @@ bool mentions(const GradcheckResult& result, const std::string& text) {
 
 }  // namespace
 
+TEST_SUITE("gradients") {
+
 TEST_CASE("gradients: every row of the op table agrees with differences, to its order") {
   CHECK(table().size() > 300);
   for (const OpCase& row : table()) {
@@ -465,3 +467,5 @@ TEST_CASE("derivatives: a Hessian of attention is symmetric") {
   CHECK(largest_difference(H, transpose(H, 0, 1)) < 1e-13);
   CHECK(max(abs(H)).item() > 0.1);
 }
+
+}  // TEST_SUITE

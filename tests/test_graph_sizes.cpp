@@ -62,6 +62,8 @@ double resident_mib() {
 
 }  // namespace
 
+TEST_SUITE("graph_sizes") {
+
 TEST_CASE("graph sizes: a chain of a million ops goes forward, back and away on a stack of 1 MiB") {
   double slope = 0.0, value = 0.0;
   on_small_stack([&] {
@@ -154,3 +156,5 @@ TEST_CASE("graph sizes: ten thousand iterations of forward, backward, second ord
   for (int i = 0; i < repeats; ++i) iteration();
   if (measures) CHECK(resident_mib() < before + 1.0);
 }
+
+}  // TEST_SUITE

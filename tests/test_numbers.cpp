@@ -24,6 +24,8 @@ Tensor gradient(const Tensor& y, const Tensor& x) { return grad(sum(y), {x}, {.a
 
 }  // namespace
 
+TEST_SUITE("numbers") {
+
 // ---- Long sums -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("numbers: a sum of ten million float32 ones is ten million, in every direction") {
@@ -258,3 +260,5 @@ TEST_CASE("numbers: a slice whose gradient underflows is 0, not nan") {
   CHECK(list(softmax(x)) == std::vector<double>{1, 0});
   CHECK(list(gradient(softmax(x) * numbers({1, 5}, Dtype::float32), x)) == std::vector<double>{0, 0});
 }
+
+}  // TEST_SUITE

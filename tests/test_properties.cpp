@@ -74,6 +74,8 @@ Tensor any_mask(std::int64_t Tq, std::int64_t Tk) {
 
 }  // namespace
 
+TEST_SUITE("properties") {
+
 TEST_CASE("properties: softmax is positive, sums to 1, and does not see a constant added to its slice") {
   CHECK(seeded);
   holds("softmax", [] {
@@ -361,3 +363,5 @@ TEST_CASE("properties: the fused path answers as the plain path, for any mask, v
     }
   });
 }
+
+}  // TEST_SUITE

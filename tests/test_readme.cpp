@@ -6,12 +6,14 @@
 #include <sstream>
 #include <string>
 
+#include "tests/folder.hpp"
+
 namespace {
 
 namespace fs = std::filesystem;
 
 std::string read(const std::string& name) {
-  std::ifstream in(fs::path(SURGEON_SOURCE_DIR) / name);
+  std::ifstream in(surgeon::tests::source_folder() / name);
   std::ostringstream text;
   text << in.rdbuf();
   return text.str();
@@ -33,7 +35,7 @@ TEST_CASE("the README shows first_steps.cpp as it is") { CHECK(shows(read("exper
 TEST_CASE("the README names every header of the three floors") {
   const std::string readme = read("README.md");
   for (const char* floor : {"framework", "layers", "experiments"})
-    for (const auto& entry : fs::directory_iterator(fs::path(SURGEON_SOURCE_DIR) / floor))
+    for (const auto& entry : fs::directory_iterator(surgeon::tests::source_folder() / floor))
       if (const std::string name = entry.path().filename().string(); entry.path().extension() == ".hpp")
         CHECK_MESSAGE(readme.find("`" + name + "`") != std::string::npos, floor, "/", name);
 }

@@ -56,7 +56,7 @@ void check_described(const Parameters& tensors, const Json& expected) {
 // What tests/golden/read_files.py prints; "" when Python or NumPy is missing.
 std::string read_by_python(const fs::path& path) {
   if (!fs::exists("/usr/bin/python3")) return "";
-  const std::string script = SURGEON_SOURCE_DIR "/tests/golden/read_files.py";
+  const std::string script = (source_folder() / "tests/golden/read_files.py").string();
   const std::string needs = path.extension() == ".safetensors" ? "json" : "numpy";
   if (std::system(("/usr/bin/python3 -B -c 'import " + needs + "' 2>/dev/null").c_str()) != 0) return "";
   FILE* pipe = ::popen(("/usr/bin/python3 -B '" + script + "' '" + path.string() + "'").c_str(), "r");

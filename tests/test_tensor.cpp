@@ -24,6 +24,8 @@ const Tensor& grid() {   // [[0, 1, 2], [3, 4, 5]]
 
 }  // namespace
 
+TEST_SUITE("tensor") {
+
 TEST_CASE("tensor: numbers keep their order and take the dtype they were written in") {
   check_values<double>(tensor({1.0, 2.0}, {2}), {2}, {1.0, 2.0});
   check_values<float>(tensor({1.f, 2.f}, {1, 2}), {1, 2}, {1.f, 2.f});
@@ -215,3 +217,5 @@ TEST_CASE("tensor: text") {
   CHECK(to_string(Dtype::float32) == "float32");
   CHECK(to_string(Dtype::boolean) == "boolean");
 }
+
+}  // TEST_SUITE

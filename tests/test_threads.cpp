@@ -39,6 +39,8 @@ std::vector<Tensor> trained(std::uint64_t seed, int steps) {
 
 }  // namespace
 
+TEST_SUITE("threads") {
+
 TEST_CASE("threads: two threads with two models at once give the bits that each gives alone") {
   const auto first = trained(1, 12), second = trained(2, 12);
   for (int round = 0; round < 3; ++round) {
@@ -112,3 +114,5 @@ TEST_CASE("threads: the number of kernel threads changes no bit of elementwise o
     for (int i = 0; i < 3; ++i) CHECK(bit_equal(run(), once));
   }
 }
+
+}  // TEST_SUITE

@@ -1,4 +1,5 @@
 // Reading golden files, and saying where a tensor differs from one.
+#include "tests/folder.hpp"
 #include "tests/golden/golden.hpp"
 
 #include <algorithm>
@@ -44,7 +45,7 @@ std::string sentence(const std::string& place, double actual, double expected, c
 }  // namespace
 
 Json golden_cases(const std::string& file) {
-  const std::string path = std::string(SURGEON_SOURCE_DIR) + "/tests/golden/" + file;
+  const std::string path = (source_folder() / "tests/golden" / file).string();
   std::ifstream in(path);
   if (!in) throw std::runtime_error("cannot open " + path);
   return Json::parse(in);
