@@ -2,11 +2,14 @@
 // lab.draw({.name = "scaling", .title = "...", .panels = {LineChart{...}, LineChart{...}}});
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <limits>
 #include <string>
 #include <variant>
 #include <vector>
+
+#include "framework/tensor.hpp"
 
 namespace surgeon {
 
@@ -56,9 +59,10 @@ struct Figure {
   int columns = 0;                     // 0: all panels in one row
 };
 
+// Entry `index` of a tensor [n, rows, columns], or a matrix [rows, columns], with attention's names for the axes.
+Heatmap heatmap_of(const Tensor& x, std::int64_t index = 0);
+
 std::string figure_data(const Figure& figure);   // CSV: panel,series,x,y,value,low,high
-// What gnuplot is told. The files are given by their names.
-std::string gnuplot_script(const Figure& figure, const std::string& svg, const std::string& png);
 
 // Draws in the background, so that a run does not wait for its pictures.
 class Plotter {

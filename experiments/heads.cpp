@@ -2,7 +2,7 @@
 #include <cmath>
 #include <map>
 
-#include "experiments/figures/heatmaps.hpp"
+#include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
 #include "framework/diagnostics.hpp"
 #include "layers/layers.hpp"

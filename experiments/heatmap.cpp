@@ -2,7 +2,6 @@
 #include <cmath>
 
 #include "experiments/figures.hpp"
-#include "experiments/figures/heatmaps.hpp"
 #include "experiments/lab.hpp"
 #include "framework/diagnostics.hpp"
 #include "layers/layers.hpp"

@@ -29,11 +29,7 @@ std::string as_csv(const Value& value) {
   if (const bool* b = std::get_if<bool>(&value)) return *b ? "true" : "false";
   if (const std::int64_t* i = std::get_if<std::int64_t>(&value)) return fmt::format("{}", *i);
   if (const double* d = std::get_if<double>(&value)) return fmt::format("{}", *d);
-  const std::string& text = std::get<std::string>(value);
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (char c : text) quoted += c == '"' ? "\"\"" : std::string(1, c);
-  return quoted + "\"";
+  return csv_field(std::get<std::string>(value));
 }
 
 std::string dump(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }

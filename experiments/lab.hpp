@@ -16,6 +16,7 @@
 #include <variant>
 #include <vector>
 
+#include "experiments/format.hpp"
 #include "framework/random.hpp"
 #include "framework/tensor.hpp"
 
@@ -48,7 +49,10 @@ class Options {
   void add(const std::string& name, std::vector<std::int64_t>& values, const std::string& help, const Limits& = {});
   void add(const std::string& name, std::vector<double>& values, const std::string& help, const Limits& = {});
   void add(const std::string& name, std::vector<std::string>& values, const std::string& help, const Limits& = {});
-  // What must hold between options: asked after they are set, before anything is written; `otherwise` is the error.
+  // Once all are set: `act` may set options that were not given from others that were, as --resume does. Acts run in
+  // the order in which they were added, before what require() asks for, and may throw UsageError.
+  void before_check(std::function<void()> act);
+  // What must hold between options, before anything is written; `otherwise` is the error. `holds` changes nothing.
   void require(std::function<bool()> holds, const std::string& otherwise);
 
   struct Entry {
@@ -60,11 +64,12 @@ class Options {
     bool given = false;                            // by the command line or the configuration file
   };
   std::vector<Entry>& entries() { return entries_; }
-  void check() const;                              // throws UsageError for what require() asked
+  void check();                                    // missing ones, then before_check(), then require(); UsageError
 
  private:
   Entry& entry(const std::string& name, const std::string& help, const Limits& limits);
   std::vector<Entry> entries_;
+  std::vector<std::function<void()>> before_check_;
   std::vector<std::pair<std::function<bool()>, std::string>> required_;
 };
 
@@ -88,19 +93,17 @@ struct Table {
   std::vector<std::string> header = {};
   std::vector<std::vector<std::string>> rows = {};
 };
-std::string number(double x, int digits = 3);                   // "0.0123", "4.1e-09", "nan"
-std::string fixed(double x, int decimals);                      // "0.10", "-3.00"; never "-0.00"
-std::string with_error(double mean, double standard_error);     // "0.912(3)": the error in units of the last digit
+struct Figure;    // figures.hpp
+struct Heatmap;
+Table table_of(const Heatmap& map, const std::string& title);   // its ticks and numbers
 
 // ---- The bench -----------------------------------------------------------------------------------------------------
-struct Figure;   // figures.hpp
 
 class Lab {
  public:
   // From the common options.
   std::uint64_t seed() const noexcept { return seed_; }
   Dtype dtype() const noexcept { return dtype_; }
-  bool quick() const noexcept { return quick_; }                 // --preset quick
   Rng rng(std::uint64_t stream = 0) const { return Rng(seed_, stream); }
 
   // One measurement: to metrics.csv and metrics.jsonl at once, and to summary.json. Columns may differ between rows.
@@ -142,7 +145,6 @@ class Lab {
   Lab();
   std::uint64_t seed_ = 42;
   Dtype dtype_ = Dtype::float32;
-  bool quick_ = false;
   std::filesystem::path folder_;
   struct State;
   std::unique_ptr<State> state_;
@@ -169,6 +171,9 @@ std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options
     return [=](Lab& lab) { run(lab, *values); };
   };
 }
+
+// The King James text, which the set-up step downloads: the default of `train text`. The file may be missing.
+std::string king_james_text();
 
 // The whole `surgeon` command but for the process: args without the program's name. The exit code. Terminal manners
 // (progress, colour) only where out and err are std::cout and std::cerr.

@@ -1,5 +1,5 @@
 // Part 4 of the notebook: what the causal mask does, and what the wrong one leaks.
-#include "experiments/figures/heatmaps.hpp"
+#include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
 #include "framework/diagnostics.hpp"
 #include "layers/layers.hpp"

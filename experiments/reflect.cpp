@@ -3,7 +3,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "experiments/figures/heatmaps.hpp"
+#include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
 #include "framework/diagnostics.hpp"
 #include "layers/layers.hpp"

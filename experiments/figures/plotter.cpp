@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "experiments/figures.hpp"
+#include "experiments/figures/gnuplot.hpp"
 
 extern char** environ;
 

@@ -174,13 +174,16 @@ void Options::add(const std::string& name, std::vector<std::string>& values, con
   e.text = [&values] { return fmt::format("{}", fmt::join(values, ",")); };
 }
 
+void Options::before_check(std::function<void()> act) { before_check_.push_back(std::move(act)); }
+
 void Options::require(std::function<bool()> holds, const std::string& otherwise) {
   required_.emplace_back(std::move(holds), otherwise);
 }
 
-void Options::check() const {
+void Options::check() {
   for (const Entry& e : entries_)
     if (e.required && !e.given) throw UsageError(e.name + " is missing");
+  for (const auto& act : before_check_) act();
   for (const auto& [holds, otherwise] : required_)
     if (!holds()) throw UsageError(otherwise);
 }

@@ -180,7 +180,6 @@ std::string json_text(const Json& object) {
 Session::Session(const Settings& settings, const Terminal& terminal, Plan plan) : settings_(settings) {
   lab_.seed_ = std::uint64_t(settings.seed);
   lab_.dtype_ = settings.dtype == "float64" ? Dtype::float64 : Dtype::float32;
-  lab_.quick_ = settings.preset == "quick";
   lab_.folder_ = plan.folder;
   lab_.state_.reset(new Lab::State(terminal, std::move(plan)));
   Lab::State& s = *lab_.state_;

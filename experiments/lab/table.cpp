@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "experiments/figures.hpp"
 #include "experiments/lab/text.hpp"
 
 namespace surgeon {
@@ -27,17 +28,8 @@ double geometric_mean(const std::vector<double>& sorted) {
   return std::exp(logs / double(sorted.size()));
 }
 
-int exponent_of(double x) { return x == 0 ? 0 : int(std::floor(std::log10(std::abs(x)))); }
-
-bool wants_exponent(double x) { return x != 0 && (std::abs(x) < 1e-4 || std::abs(x) >= 1e6); }
-
-// Columns of UTF-8 text, near enough for what is printed here: bytes that do not continue a character.
-std::size_t width(const std::string& text) {
-  return std::size_t(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
 std::string padded(const std::string& text, std::size_t to, bool left) {
-  const std::string space(to > width(text) ? to - width(text) : 0, ' ');
+  const std::string space(to > letters_in(text) ? to - letters_in(text) : 0, ' ');
   return left ? text + space : space + text;
 }
 
@@ -49,7 +41,7 @@ std::vector<Column> columns_of(const Table& table) {
   auto measure = [&](const std::vector<std::string>& cells, bool body) {
     columns.resize(std::max(columns.size(), cells.size()));
     for (std::size_t c = 0; c < cells.size(); ++c) {
-      columns[c].width = std::max(columns[c].width, width(cells[c]));
+      columns[c].width = std::max(columns[c].width, letters_in(cells[c]));
       const char first = cells[c].empty() ? '0' : cells[c][0];
       const bool number = cells[c] == "nan" || cells[c] == "inf" || !(std::isalpha(first) || first == '[');
       columns[c].left = columns[c].left || c == 0 || (body && !number);
@@ -109,32 +101,18 @@ Row operator+(Row row, const Row& more) {
   return row;
 }
 
-std::string number(double x, int digits) {
-  if (!std::isfinite(x)) return fmt::format("{}", x);
-  if (x == 0) return "0";
-  if (wants_exponent(x)) return fmt::format("{:.{}e}", x, std::max(digits - 2, 0));
-  const int decimals = std::max(0, digits - 1 - exponent_of(x));
-  return fmt::format("{:.{}f}", x, decimals);
-}
-
-std::string fixed(double x, int decimals) {
-  const std::string text = fmt::format("{:.{}f}", x, decimals);
-  return text.find_first_not_of("-0.") == std::string::npos ? fmt::format("{:.{}f}", 0.0, decimals) : text;
-}
-
-std::string with_error(double mean, double se) {
-  if (!std::isfinite(mean) || !std::isfinite(se) || se <= 0) return number(mean, 4);
-  const bool scaled = wants_exponent(mean);
-  const int shift = scaled ? exponent_of(std::max(std::abs(mean), se)) : 0;
-  const double unit = std::pow(10.0, shift);
-  int decimals = std::max(0, -exponent_of(se / unit));
-  double last = std::round(se / unit * std::pow(10.0, decimals));   // the error in units of the last digit
-  if (last >= 10 && decimals > 0) {
-    last = 1;   // 9.6 rounds up to the next digit
-    --decimals;
+Table table_of(const Heatmap& map, const std::string& title) {
+  const std::size_t columns = map.values.empty() ? 0 : map.values.front().size();
+  const auto name = [](const std::vector<std::string>& ticks, std::size_t i) {
+    return i < ticks.size() ? ticks[i] : std::to_string(i);
+  };
+  Table table{title, {""}, {}};
+  for (std::size_t c = 0; c < columns; ++c) table.header.push_back(name(map.x_ticks, c));
+  for (std::size_t r = 0; r < map.values.size(); ++r) {
+    table.rows.push_back({name(map.y_ticks, r)});
+    for (double v : map.values[r]) table.rows.back().push_back(fixed(v, map.decimals < 0 ? 2 : map.decimals));
   }
-  std::string text = fmt::format("{:.{}f}({:.0f})", mean / unit, decimals, last);
-  return scaled ? text + fmt::format("e{:+03d}", shift) : text;
+  return table;
 }
 
 std::string render(const Table& table, const Paint& paint) {
@@ -151,60 +129,6 @@ std::string render(const Table& table, const Paint& paint) {
     begin = std::max(end, begin + 1);
   }
   return text;
-}
-
-std::string wrap(const std::string& text, std::size_t indent) {
-  std::string result, line(indent, ' ');
-  bool fresh = true;
-  for (std::size_t i = 0; i < text.size();) {
-    if (text[i] == '\n') {
-      result += line + "\n";
-      line.assign(indent, ' ');
-      fresh = true;
-      ++i;
-      continue;
-    }
-    const std::size_t end = std::min(text.find_first_of(" \n", i), text.size());
-    const std::string word = text.substr(i, end - i);
-    if (!fresh && width(line) + 1 + width(word) > 80) {
-      result += line + "\n";
-      line.assign(indent, ' ');
-      fresh = true;
-    }
-    if (!fresh) line += ' ';
-    line += word;
-    fresh = false;
-    i = end < text.size() && text[end] == ' ' ? end + 1 : end;
-  }
-  return result + line;
-}
-
-std::string nearest(const std::string& typed, const std::vector<std::string>& names) {
-  std::string best;
-  std::size_t best_distance = std::max<std::size_t>(2, typed.size() / 3) + 1;
-  for (const std::string& name : names) {
-    std::vector<std::size_t> row(name.size() + 1);   // Levenshtein's distance, one row at a time
-    std::iota(row.begin(), row.end(), std::size_t{0});
-    for (std::size_t i = 0; i < typed.size(); ++i) {
-      std::size_t diagonal = std::exchange(row[0], i + 1);
-      for (std::size_t k = 0; k < name.size(); ++k) {
-        const std::size_t replaced = diagonal + (typed[i] != name[k]);
-        diagonal = std::exchange(row[k + 1], std::min({replaced, row[k] + 1, row[k + 1] + 1}));
-      }
-    }
-    const bool starts = typed.size() > 1 && name.starts_with(typed);
-    const std::size_t distance = starts ? 1 : row.back();
-    if (distance < best_distance && distance < name.size()) {
-      best_distance = distance;
-      best = name;
-    }
-  }
-  return best;
-}
-
-std::string did_you_mean(const std::string& typed, const std::vector<std::string>& names) {
-  const std::string name = nearest(typed, names);
-  return name.empty() ? "" : fmt::format("; did you mean {}?", name);
 }
 
 }  // namespace surgeon

@@ -12,7 +12,6 @@
 #include <fmt/format.h>
 
 #include "experiments/lab.hpp"
-#include "experiments/lab/build_info.hpp"
 
 namespace surgeon {
 namespace {
