@@ -161,6 +161,21 @@ double gini(std::span<const double> values) {
   return all > 0 ? 2 * ranked / (n * all) - (n + 1) / n : nan;
 }
 
+double quantile(std::span<const double> values, double q) {
+  require(q >= 0 && q <= 1, "quantile: q = ", q, " must be between 0 and 1");
+  if (values.empty() || any_nan(values.data(), std::ssize(values))) return nan;
+  std::vector<double> x(values.begin(), values.end());
+  const double place = q * double(x.size() - 1);
+  const auto below = x.begin() + std::ptrdiff_t(place);
+  std::nth_element(x.begin(), below, x.end());
+  const double weight = place - std::floor(place);
+  if (weight == 0) return *below;
+  const double above = *std::min_element(below + 1, x.end());
+  return above == *below ? above : (1 - weight) * *below + weight * above;   // equal infinities stay what they are
+}
+
+double median(std::span<const double> values) { return quantile(values, 0.5); }
+
 std::vector<double> singular_values(const Tensor& matrix) {
   require_floating("singular_values", matrix);
   require(matrix.rank() == 2, "singular_values: ", matrix.shape(), " is no matrix");

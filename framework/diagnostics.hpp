@@ -33,6 +33,12 @@ double top_share(std::span<const double> values, double top = 0.1);
 // Gini's coefficient of values >= 0: 0 when all are equal, 1 - 1/n when one has everything. nan when the sum is 0.
 double gini(std::span<const double> values);
 
+// ---- Quantiles -----------------------------------------------------------------------------------------------------
+// The q-quantile, 0 <= q <= 1, of values in any order; between two of them by linear interpolation, as NumPy does it.
+// nan when there are no values or one of them is nan; std::invalid_argument when q is not between 0 and 1.
+double quantile(std::span<const double> values, double q);
+double median(std::span<const double> values);   // quantile(values, 0.5): of an even number, the mean of the middle two
+
 // ---- Spectra (LAPACK) ----------------------------------------------------------------------------------------------
 // Of a matrix [m, n]: min(m, n) numbers, the largest first. std::invalid_argument for another rank, nan or infinity.
 std::vector<double> singular_values(const Tensor& matrix);

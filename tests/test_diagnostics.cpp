@@ -3,6 +3,8 @@
 
 #include <cmath>
 #include <limits>
+#include <stdexcept>
+#include <vector>
 
 #include "framework/diagnostics.hpp"
 #include "framework/ops.hpp"
@@ -83,6 +85,29 @@ TEST_CASE("concentration: equal values and one that has everything") {
   CHECK(gini(one) == doctest::Approx(0.75));
   CHECK(std::isnan(gini(std::vector<double>{0, 0})));
   CHECK(share_below(std::vector<double>{1, 2, 3, 4}, 3) == 0.5);
+}
+
+TEST_CASE("quantile and median: NumPy's linear interpolation, in any order of the values") {
+  const std::vector<double> odd = {9, 1, 5}, even = {4, 1, 3, 2}, ten = {10, 3, 7, 1, 8, 2, 9, 5, 4, 6};
+  CHECK(median(odd) == 5);
+  CHECK(median(even) == 2.5);
+  CHECK(quantile(ten, 0) == 1);
+  CHECK(quantile(ten, 1) == 10);
+  CHECK(quantile(ten, 0.05) == doctest::Approx(1.45).epsilon(1e-15));   // np.quantile(range(1, 11), 0.05)
+  CHECK(quantile(ten, 0.95) == doctest::Approx(9.55).epsilon(1e-15));
+  CHECK(quantile(std::vector<double>{7}, 0.3) == 7);
+}
+
+TEST_CASE("quantile: infinities are values, nan and nothing give nan, and q must be between 0 and 1") {
+  const double infinity = std::numeric_limits<double>::infinity(), nan = std::nan("");
+  CHECK(median(std::vector<double>{infinity, infinity, 1, infinity}) == infinity);
+  CHECK(median(std::vector<double>{-infinity, 1, 2, infinity}) == 1.5);
+  CHECK(quantile(std::vector<double>{1, infinity}, 0) == 1);
+  CHECK(std::isnan(median(std::vector<double>{1, nan, 2})));
+  CHECK(std::isnan(median(std::vector<double>{})));
+  CHECK_THROWS_WITH_AS(quantile(std::vector<double>{1}, 1.5), "quantile: q = 1.5 must be between 0 and 1",
+                       std::invalid_argument);
+  CHECK_THROWS_AS(quantile(std::vector<double>{1}, nan), std::invalid_argument);
 }
 
 TEST_CASE("spectra: singular values, rank and effective rank of matrices that are known") {
