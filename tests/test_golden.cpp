@@ -99,6 +99,7 @@ TEST_SUITE("golden") {
   TEST_CASE("shape ops agree with PyTorch") { run_file("shapes.json"); }
   TEST_CASE("indexing and cross entropy agree with PyTorch") { run_file("indices.json"); }
   TEST_CASE("products and normalisation agree with PyTorch") { run_file("products.json"); }
+  TEST_CASE("linear algebra agrees with PyTorch") { run_file("linear_algebra.json"); }
   TEST_CASE("attention agrees with PyTorch, with weights and without") { run_file("attentions.json"); }
   TEST_CASE("every score rule agrees with its formula in PyTorch, with weights and without") { run_file("rules.json"); }
   TEST_CASE("feed-forward networks, blocks and two-layer Transformers agree with PyTorch") { run_file("layers.json"); }

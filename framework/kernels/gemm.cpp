@@ -19,13 +19,12 @@ std::string blas_version() {
   return name + " " + version;
 }
 
-namespace {
-
-// Our own threads do the dividing; OpenBLAS's would fight them.
-void hold_at_one_thread() {
+void hold_blas_at_one_thread() {
   static const bool done = (openblas_set_num_threads(1), true);
   (void)done;
 }
+
+namespace {
 
 CBLAS_TRANSPOSE flag(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
 
@@ -37,7 +36,7 @@ int leading(std::int64_t ld, std::int64_t row) { return int(std::max<std::int64_
 void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a,
           std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c, std::int64_t ldc) {
   if (m == 0 || n == 0) return;
-  hold_at_one_thread();
+  hold_blas_at_one_thread();
   cblas_sgemm(CblasRowMajor, flag(transpose_a), flag(transpose_b), int(m), int(n), int(k), alpha, a,
               leading(lda, transpose_a ? m : k), b, leading(ldb, transpose_b ? k : n), beta, c, leading(ldc, n));
 }
@@ -45,7 +44,7 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
 void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha,
           const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta, double* c, std::int64_t ldc) {
   if (m == 0 || n == 0) return;
-  hold_at_one_thread();
+  hold_blas_at_one_thread();
   cblas_dgemm(CblasRowMajor, flag(transpose_a), flag(transpose_b), int(m), int(n), int(k), alpha, a,
               leading(lda, transpose_a ? m : k), b, leading(ldb, transpose_b ? k : n), beta, c, leading(ldc, n));
 }
@@ -53,7 +52,7 @@ void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, st
 template <class T>
 void gemm_parallel(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
                    std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) {
-  hold_at_one_thread();
+  hold_blas_at_one_thread();
   constexpr std::int64_t worth_a_thread = 1 << 18;   // multiply-adds; below, starting the team costs more than it saves
   const bool by_rows = m >= n;
   const std::int64_t per_line = std::max<std::int64_t>(1, k * (by_rows ? n : m));

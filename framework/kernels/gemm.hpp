@@ -8,6 +8,8 @@ namespace surgeon::kernels {
 
 std::string blas_core();      // the kernel set that OpenBLAS chose
 std::string blas_version();   // "OpenBLAS 0.3.21"
+// Our own threads do the dividing; OpenBLAS's would fight them. gemm does it by itself, LAPACK's callers must.
+void hold_blas_at_one_thread();
 
 // C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C, row-major with leading dimensions; one thread.
 // beta = 0 overwrites C without reading it; k = 0 gives beta C.

@@ -1,9 +1,12 @@
-// The ops by the names that make_golden.py gives them, attention and its score rules.
+// The ops by the names that make_golden.py gives them, linear algebra, attention and its score rules.
 #include "tests/golden/calls.hpp"
 
 #include <functional>
 #include <limits>
 #include <map>
+#include <string>
+
+#include "framework/linalg.hpp"
 
 namespace surgeon::tests {
 namespace {
@@ -52,6 +55,28 @@ AttentionResult by_rules(const List& in, const Json& o, bool with_weights) {
   AttentionOptions options = golden_rules(o, in, in[0].dtype());
   options.return_weights = with_weights;
   return attention(in[0], in[1], in[2], options);
+}
+
+// What linear algebra is asked for does not depend on the choice of singular vectors and eigenvectors.
+Tensor row(const Tensor& x) {
+  Shape shape = x.shape();
+  shape.insert(shape.end() - 1, 1);
+  return reshape(x, shape);
+}
+Tensor svd_function(const Tensor& x) {
+  const auto [U, S, Vh] = linalg::svd(x);
+  return matmul(U * row(tanh(S)), Vh);
+}
+Tensor eigh_function(const Tensor& x) {
+  const auto [w, V] = linalg::eigh(x);
+  return matmul(V * row(tanh(w)), V, {.transpose_b = true});
+}
+linalg::Norm norm_kind(const std::string& name) {
+  using enum linalg::Norm;
+  const std::map<std::string, linalg::Norm> kinds = {{"two", two}, {"one", one}, {"infinity", infinity},
+                                                     {"frobenius", frobenius}, {"spectral", spectral},
+                                                     {"nuclear", nuclear}};
+  return kinds.at(name);
 }
 
 // x, y and z are the first three inputs.
@@ -112,6 +137,14 @@ const std::map<std::string, Call> calls = {
     OP("cross_entropy", cross_entropy(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)),
                                              o.value("label_smoothing", 0.0)})),
     OP("mse_loss", mse_loss(x, y, reduction(o))),
+
+    OP("singular_values", linalg::singular_values(x)), OP("eigenvalues", linalg::eigh(x).values),
+    OP("svd_function", svd_function(x)), OP("eigh_function", eigh_function(x)),
+    OP("cholesky", linalg::cholesky(matmul(x, x, {.transpose_b = true}) + eye(x.shape(-1), x.dtype()))),
+    OP("solve", linalg::solve(x, y)), OP("inverse", linalg::inverse(x)),
+    OP("slogdet", linalg::slogdet(x).logabsdet), OP("slogdet_sign", linalg::slogdet(x).sign),
+    OP("matrix_power", linalg::matrix_power(x, o.at("n"))),
+    OP("norm", linalg::norm(x, norm_kind(o.at("kind")), {.keepdims = o.value("keepdims", false)})),
 
     {"attention", [](const List& in, const Json& o) { return all(attend(in, o)); }},
     {"attention_float_mask", [](const List& in, const Json& o) { return all(attend(in, o, in[0].dtype())); }},

@@ -500,4 +500,21 @@ def layers(case):
     gpt("none", norm="rms", window=2, weighting="off_by_one", qk_norm="rms")
 
 
-FAMILIES = [elementwise, reductions, shapes, indices, products, attentions, rules, heads, layers]
+def linear_algebra(case):
+    for shape in [(1, 1), (3, 3), (4, 2), (2, 5), (2, 3, 2), (2, 1, 3, 3), (9, 7)]:
+        case("singular_values", N(*shape), hvp=True)
+        case("svd_function", N(*shape), hvp=shape != (1, 1))
+        for kind in ["two", "one", "infinity", "frobenius", "spectral", "nuclear"]:
+            case("norm", N(*shape), kind=kind, hvp=kind not in ("one", "infinity") and shape != (1, 1))
+        case("norm", N(*shape), kind="nuclear", keepdims=True)
+    for shape in [(1, 1), (3, 3), (2, 4, 4), (12, 12)]:
+        for op in ["eigenvalues", "eigh_function", "cholesky", "inverse", "slogdet"]:
+            case(op, N(*shape), hvp=shape != (12, 12))
+        case("slogdet_sign", N(*shape), grad=False)
+        for n in [-2, 0, 3]:
+            case("matrix_power", S(*shape), n=n, hvp=n > 0)
+    for a, b in [((3, 3), (3, 2)), ((3, 3), (3,)), ((2, 3, 3), (2, 3, 1)), ((2, 1, 3, 3), (4, 3, 2)), ((9, 9), (9, 5))]:
+        case("solve", N(*a), N(*b), hvp=a != (9, 9))
+
+
+FAMILIES = [elementwise, reductions, shapes, indices, products, attentions, rules, heads, layers, linear_algebra]

@@ -219,6 +219,30 @@ def transformer_loss(tokens, target, *parameters, names, layers, positions="lear
     return cross_entropy(F.linear(x, p.get("head.weight", p["embedding.weight"])), target)
 
 
+# ---- Linear algebra --------------------------------------------------------------------------------------------------
+def symmetric(x):
+    return (x + x.mT) / 2
+
+
+def svd_function(x):
+    """U tanh(S) Vh"""
+    U, S, Vh = torch.linalg.svd(x, full_matrices=False)
+    return (U * torch.tanh(S).unsqueeze(-2)) @ Vh
+
+
+def eigh_function(x):
+    """V tanh(w) V^T of the symmetric part"""
+    w, V = torch.linalg.eigh(symmetric(x))
+    return (V * torch.tanh(w).unsqueeze(-2)) @ V.mT
+
+
+def norm(x, kind, keepdims=False):
+    if kind in ["two", "one", "infinity"]:
+        return torch.linalg.vector_norm(x, {"two": 2, "one": 1, "infinity": inf}[kind], -1, keepdims)
+    return torch.linalg.matrix_norm(x, {"frobenius": "fro", "spectral": 2, "nuclear": "nuc"}[kind], (-2, -1), keepdims)
+
+
+
 OPS = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div,
     "add_number": lambda x, value: x + value, "number_add": lambda x, value: value + x,
@@ -279,6 +303,15 @@ OPS = {
     "multi_head_attention": multi_head_attention,
 
     "feed_forward": lambda x, *ps, names, **options: feed_forward(dict(zip(names, ps)), x, **options),
+    # Only what does not depend on the choice of singular vectors and eigenvectors.
+    "svd_function": svd_function, "eigh_function": eigh_function,
+    "singular_values": torch.linalg.svdvals,
+    "eigenvalues": lambda x: torch.linalg.eigvalsh(symmetric(x)),
+    "cholesky": lambda x: torch.linalg.cholesky(x @ x.mT + torch.eye(x.shape[-1], dtype=x.dtype)),
+    "solve": torch.linalg.solve, "inverse": torch.linalg.inv,
+    "slogdet": lambda x: torch.linalg.slogdet(x).logabsdet, "slogdet_sign": lambda x: torch.linalg.slogdet(x).sign,
+    "matrix_power": lambda x, n: torch.linalg.matrix_power(x, n),
+    "norm": norm,
     "transformer_block": lambda x, *ps, names, **options: block(dict(zip(names, ps)), x, **options),
     "transformer_loss": transformer_loss,
 }
