@@ -1,5 +1,4 @@
-// Measurements of attention. Rows are read straight from the buffers; the spectra come from xtensor-blas, which is
-// included here and nowhere else.
+// Measurements of attention. Rows are read straight from the buffers; spectra come from linalg.
 #include "framework/diagnostics.hpp"
 
 #include <algorithm>
@@ -7,19 +6,17 @@
 #include <limits>
 #include <numeric>
 
-#include <xtensor-blas/xlinalg.hpp>
-#include <xtensor/xadapt.hpp>
-#include <xtensor/xarray.hpp>
-
+#include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
 #include "framework/errors.hpp"
+#include "framework/linalg.hpp"
 
 namespace surgeon {
 namespace {
 
 void require_floating(const char* name, const Tensor& x) {
   require_value(name, x);
-  require(is_floating(x.dtype()), name, ": ", x.dtype(), " numbers; it takes float32 or float64");
+  require(is_floating(x.dtype()), name, ": needs float32 or float64, not ", x.dtype());
 }
 
 // f(row, n) for each row, with the C++ type of the dtype.
@@ -178,19 +175,11 @@ double median(std::span<const double> values) { return quantile(values, 0.5); }
 
 std::vector<double> singular_values(const Tensor& matrix) {
   require_floating("singular_values", matrix);
-  require(matrix.rank() == 2, "singular_values: ", matrix.shape(), " is no matrix");
-  if (matrix.size() == 0) return {};
-  xt::xtensor<double, 2, xt::layout_type::column_major> a({std::size_t(matrix.shape(0)), std::size_t(matrix.shape(1))});
-  detail::visit_floating(matrix.dtype(), [&](auto type) {
-    const auto* values = detail::data<decltype(type)>(matrix);
-    const std::int64_t columns = matrix.shape(1);
-    for (std::int64_t i = 0; i < matrix.size(); ++i) {
-      require(std::isfinite(values[i]), "singular_values: element ", i, " is ", values[i]);
-      a(std::size_t(i / columns), std::size_t(i % columns)) = double(values[i]);
-    }
-  });
-  const auto sigma = std::get<1>(xt::linalg::svd(a, false, false));
-  return {sigma.begin(), sigma.end()};
+  require(matrix.rank() == 2, "singular_values: needs a matrix, not shape ", matrix.shape());
+  const NoRecord pause;
+  const Tensor sigma = linalg::singular_values(matrix.to(Dtype::float64));
+  const std::span<const double> values = sigma.values<double>();
+  return {values.begin(), values.end()};
 }
 
 std::int64_t matrix_rank(const Tensor& matrix, double rtol) {

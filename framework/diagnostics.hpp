@@ -1,5 +1,6 @@
-// Measurements of attention and of its gradients: plain numbers, in float64 whatever the tensor is, outside any graph.
-// "Row" is a slice along the last axis; functions of rows give one number per row, in order.
+// Measurements of attention and its gradients: plain numbers, computed in float64 from float32 or float64 tensors,
+// outside any graph. A row is a slice along the last axis; functions of rows return one number per row, in order.
+// std::invalid_argument for other dtypes and for a scalar, which has no rows.
 #pragma once
 
 #include <cstdint>
@@ -11,40 +12,45 @@
 namespace surgeon {
 
 // ---- Rows of weights -----------------------------------------------------------------------------------------------
-// -sum p ln p in nats, with 0 ln 0 = 0. With `inside` > 0: -sum p ln(p + inside), as notebooks write it, which is
-// biased by about -inside for a one-hot row.
+// -sum p ln p, in nats, with 0 ln 0 = 0. With `inside` > 0 it is -sum p ln(p + inside), a common shortcut in notebooks;
+// for a one-hot row that gives about -inside instead of 0.
 std::vector<double> entropy(const Tensor& weights, double inside = 0);
-std::vector<double> largest(const Tensor& weights);
-// The Frobenius norm of softmax's Jacobian at the row p, J = diag(p) - p p^T:
-//   ||J||^2 = sum p^2 - 2 sum p^3 + (sum p^2)^2, summed here in a form without differences: a row whose winner has
-// all but 1e-100 of the weight has a norm of about 2e-100, not 0. 0 only for a row that is exactly one-hot or all 0.
+std::vector<double> largest(const Tensor& weights);   // the largest weight in each row; nan if the row has one
+// The Frobenius norm of the softmax Jacobian J = diag(p) - p p^T at each row p:
+//   ||J||^2 = sum p^2 - 2 sum p^3 + (sum p^2)^2
+// It is summed without subtractions, so that no digits cancel: a row whose largest weight is all but 1e-100 of the
+// total has a norm of about 2e-100. The norm is 0 only for a row that is exactly one-hot or all zeros.
 std::vector<double> softmax_jacobian_norm(const Tensor& weights);
-// trace J = 1 - sum p^2, the same way.
+// trace J = 1 - sum p^2, with the same care.
 std::vector<double> softmax_jacobian_trace(const Tensor& weights);
 
 // ---- Norms, dead rows, concentration -------------------------------------------------------------------------------
-double norm(const Tensor& x);                      // sqrt(sum x^2) over all elements
+double norm(const Tensor& x);                      // sqrt(sum x^2) over all elements; linalg::norm has derivatives
 std::vector<double> row_norms(const Tensor& x);
-double zero_rows(const Tensor& x);                 // share of rows whose every element is exactly 0, of -0 too
-double share_below(std::span<const double> values, double threshold);   // nan for no values, as those below
-// Of values >= 0: what the largest `top` of them (rounded up to a whole number of values) have of the sum; 0.1 when all
-// are equal and there are ten. nan when the sum is 0.
+double zero_rows(const Tensor& x);                 // the fraction of rows in which every element is exactly 0 or -0
+double share_below(std::span<const double> values, double threshold);   // the fraction below; nan for no values
+// The share of the sum held by the largest values: `top` is the fraction of the values that count as largest, rounded
+// up to a whole number of them. Ten equal values give 0.1. For values >= 0; nan when their sum is 0.
 double top_share(std::span<const double> values, double top = 0.1);
-// Gini's coefficient of values >= 0: 0 when all are equal, 1 - 1/n when one has everything. nan when the sum is 0.
+// The Gini coefficient of values >= 0: 0 when all are equal, 1 - 1/n when one of n holds everything. nan when their sum
+// is 0.
 double gini(std::span<const double> values);
 
 // ---- Quantiles -----------------------------------------------------------------------------------------------------
-// The q-quantile, 0 <= q <= 1, of values in any order; between two of them by linear interpolation, as NumPy does it.
-// nan when there are no values or one of them is nan; std::invalid_argument when q is not between 0 and 1.
+// The q-quantile of values in any order, with linear interpolation between neighbours (NumPy's default). nan when there
+// are no values or one of them is nan; std::invalid_argument unless 0 <= q <= 1.
 double quantile(std::span<const double> values, double q);
-double median(std::span<const double> values);   // quantile(values, 0.5): of an even number, the mean of the middle two
+double median(std::span<const double> values);   // quantile(values, 0.5): the mean of the middle two of an even number
 
-// ---- Spectra (LAPACK) ----------------------------------------------------------------------------------------------
-// Of a matrix [m, n]: min(m, n) numbers, the largest first. std::invalid_argument for another rank, nan or infinity.
+// ---- Spectra -------------------------------------------------------------------------------------------------------
+// linalg::singular_values of one matrix [m, n], as numbers: min(m, n) of them, the largest first. std::invalid_argument
+// for another rank, nan or infinity.
 std::vector<double> singular_values(const Tensor& matrix);
-// How many of them exceed rtol times the largest; rtol < 0: max(m, n) * epsilon of the matrix' dtype, as NumPy has it.
+// How many singular values exceed rtol times the largest. rtol < 0 means max(m, n) times the epsilon of the matrix's
+// dtype, NumPy's default.
 std::int64_t matrix_rank(const Tensor& matrix, double rtol = -1);
-// exp of the entropy of sigma / sum sigma: 1 .. min(m, n). Roy & Vetterli, "The effective rank", EUSIPCO 2007.
+// exp of the entropy of sigma / sum sigma, from 1 to min(m, n). Roy & Vetterli, "The effective rank", EUSIPCO 2007. 0
+// when all are 0.
 double effective_rank(std::span<const double> singular_values);
 
 }  // namespace surgeon
