@@ -49,20 +49,26 @@ double clip_grad_norm(std::span<Tensor> gradients, double max_norm) {
   return norm;
 }
 
-void GradientMean::add(std::span<const Tensor> gradients) {
+// Weights count relative to the first, so that equal ones cost no digit.
+void GradientMean::add(std::span<const Tensor> gradients, double weight) {
+  require(weight > 0.0 && std::isfinite(weight), "GradientMean: weight = ", weight, " must be positive and finite");
   if (count_ == 0) {
     sums_.assign(gradients.begin(), gradients.end());
+    first_weight_ = weight;
   } else {
     require(gradients.size() == sums_.size(), "GradientMean: ", gradients.size(), " gradients after ", sums_.size());
     const NoRecord pause;
+    const double share = weight / first_weight_;
     std::vector<Tensor> sums;
     for (std::size_t i = 0; i < sums_.size(); ++i) {
       require(gradients[i].defined() == sums_[i].defined() && gradients[i].shape() == sums_[i].shape(),
               "GradientMean: gradient ", i, " of shape ", gradients[i].shape(), " after ", sums_[i].shape());
-      sums.push_back(sums_[i].empty() ? Tensor() : sums_[i] + gradients[i]);
+      const Tensor& g = gradients[i];
+      sums.push_back(g.empty() ? Tensor() : sums_[i] + (share == 1.0 ? g : g * share));
     }
     sums_ = std::move(sums);
   }
+  weights_ += weight / first_weight_;
   ++count_;
 }
 
@@ -70,9 +76,8 @@ std::vector<Tensor> GradientMean::take() {
   require(count_ > 0, "GradientMean: nothing was added");
   const NoRecord pause;
   std::vector<Tensor> means;
-  for (const Tensor& sum : sums_) means.push_back(sum.empty() ? Tensor() : sum / double(count_));
-  sums_.clear();
-  count_ = 0;
+  for (const Tensor& sum : sums_) means.push_back(sum.empty() ? Tensor() : sum / weights_);
+  *this = GradientMean();
   return means;
 }
 

@@ -17,17 +17,19 @@ double grad_norm(std::span<const Tensor> gradients);
 // returns the norm before. A norm of inf or nan leaves zeros and nans: look at it before stepping (OutlierGuard does).
 double clip_grad_norm(std::span<Tensor> gradients, double max_norm);
 
-// Gradient accumulation: the mean over several small batches, which is the gradient of one large batch when the loss is
-// a mean and the batches are equally large.
+// Gradient accumulation: the weighted mean over several batches. Weighted by the number of targets in each batch, the
+// gradients of mean losses give the gradient of the mean loss over all targets, as one large batch would.
 class GradientMean {
  public:
-  void add(std::span<const Tensor> gradients);   // the same count, shapes and dtypes each time
+  // The same count, shapes and dtypes each time; weight > 0.
+  void add(std::span<const Tensor> gradients, double weight = 1.0);
   std::int64_t count() const noexcept { return count_; }
   std::vector<Tensor> take();                    // and starts over; std::invalid_argument when nothing was added
 
  private:
   std::vector<Tensor> sums_;
   std::int64_t count_ = 0;
+  double first_weight_ = 1.0, weights_ = 0.0;    // weights_: the sum, in units of the first
 };
 
 struct OutlierOptions {
