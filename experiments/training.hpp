@@ -1,10 +1,11 @@
 // Training a Transformer on a task: the knobs, one step, what a run measures of itself, and its checkpoints.
-// What is random is a function of the seed and the step, so a run that stops and goes on makes the same bits.
+// All random numbers are functions of the seed and the step, so a run that is stopped and resumed gives the same bits.
 #pragma once
 
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "experiments/lab.hpp"
@@ -30,22 +31,50 @@ struct TrainKnobs {
   bool overfit_one_batch = false;
 };
 
-// Adds them all but the task, which is given by position, and the file.
+// Add all options but the task, the file and the scale, and check how they go together with before_check(): what an
+// experiment adds to before_check() afterwards may build the model.
 void add_model_options(Options& o, TrainKnobs& k);
 void add_training_options(Options& o, TrainKnobs& k);
 
 // "none", "sqrt", "inverse", "log-n", "learned" or a number; UsageError otherwise.
 void set_scale(const std::string& rule, TransformerConfig& config);
+Task make_task(const TrainKnobs& k);
 TransformerConfig model_config(const TrainKnobs& k, const Task& task, Dtype dtype);
-// With the weights it starts from.
+// With its initial weights.
 Transformer make_model(const TrainKnobs& k, const Task& task, Rng& rng, Dtype dtype);
 
-// Refuses, before anything is allocated, what would not fit into this machine's memory. UsageError with the estimate.
+// Refuses a model that would not fit into this machine's memory before any of it is allocated: UsageError with the
+// estimate.
 void check_memory(const TransformerConfig& config, std::int64_t batch);
 
-// A loss that is no number, with the step, the learning rate and the first tensor that went wrong.
+// The loss or the gradient is nan or infinite: says at which step and learning rate, and which tensor was first.
 struct Diverged : std::runtime_error { using std::runtime_error::runtime_error; };
 
+// ---- What a run measures of itself ---------------------------------------------------------------------------------
+struct Sizes { double median = 0, rms = 0; };
+
+// One head on one batch. Its gradients are those of the mean loss. grad_q: over queries, of the norm of dL/dq, a vector
+// of d_k numbers for each query; grad_k and grad_v likewise. `scaling` takes the same median of the same norms, there
+// divided by sqrt(d_v), the size of its upstream gradient.
+struct HeadLook {
+  std::int64_t layer = 0, head = 0;
+  double entropy = 0;         // nats; the mean over queries that see at least two keys, as for dead_rows
+  double largest_score = 0;
+  double dead_rows = 0;       // the share of queries with ||dw/ds|| < 1e-3, the norm of softmax's Jacobian
+  Sizes grad_q = {}, grad_k = {}, grad_v = {};
+};
+struct WeightLook { std::string name; Sizes gradient; };    // over the elements of one parameter, of |dL/dw|
+struct Look {
+  std::int64_t step = 0;
+  std::vector<HeadLook> heads = {};
+  std::vector<WeightLook> weights = {};
+};
+struct WeightUpdate { std::string name; double ratio; };    // |w - w before| / |w before|
+
+std::vector<Row> rows_of(const Look& look);
+std::vector<Row> rows_of(const std::vector<WeightUpdate>& updates, std::int64_t step);
+
+// ---- Training ------------------------------------------------------------------------------------------------------
 class Trainer {
  public:
   Trainer(const TrainKnobs& knobs, Task task, std::uint64_t seed, Dtype dtype);
@@ -57,13 +86,13 @@ class Trainer {
   std::int64_t done() const { return done_; }
   std::int64_t tokens_per_step() const { return knobs_.batch * knobs_.accumulate * task_.tokens; }
 
-  // What attention does on the next batch (on as many of its sequences as 2^24 weights allow), and what its gradients
-  // are: a row for each head and each parameter. The steps that follow are the same whether one looked or not.
-  std::vector<Row> look();
-  std::vector<Row> updates() const;   // |w - w before| / |w before| of each parameter, since the last look()
-  std::string sample(std::int64_t length) const;   // what the model writes
+  // Looks at the next batch (at as many of its sequences as 2^24 attention weights allow). Looking changes nothing: the
+  // steps that follow are the same, bit for bit.
+  Look look();
+  std::vector<WeightUpdate> updates() const;       // since the last look()
+  std::string sample(std::int64_t length) const;   // text that the model writes, `length` tokens
 
-  // Diverged when the next batch has no finite loss: the last good checkpoint stays.
+  // Diverged, and no file, when the next batch has no finite loss: the last good checkpoint stays.
   void save(const std::filesystem::path& path, const std::string& config) const;
   void load(const std::filesystem::path& path);
 
@@ -73,8 +102,10 @@ class Trainer {
  private:
   Batch batch_at(std::int64_t step, std::int64_t part) const;
   Tensor loss_of(const Batch& batch, Rng* dropout) const;
+  std::pair<double, std::vector<Tensor>> loss_and_gradients() const;
   [[noreturn]] void diverge(const char* what, double value, const std::string& tensor) const;
   std::string first_bad_tensor(const Batch& batch) const;
+  std::string first_bad_gradient(const std::vector<Tensor>& gradients) const;
 
   TrainKnobs knobs_;
   Task task_;

@@ -16,7 +16,7 @@
 namespace surgeon {
 namespace {
 
-// T + 1 tokens: each but the last is read, each but the first can be asked.
+// T + 1 tokens: all but the last are read, all but the first can be asked.
 using Sequence = std::vector<std::int64_t>;
 constexpr std::int64_t not_asked = -100;
 
@@ -58,7 +58,8 @@ Sequence symbols_of(Rng& rng, std::int64_t n, std::int64_t symbols) {
 
 // copy, reverse, sort: x, separator, f(x).
 Task echo_task(const std::string& name, std::int64_t symbols, std::int64_t T) {
-  if (T % 2 != 0) throw UsageError(fmt::format("--tokens: {} is odd: {} reads a half and writes a half", T, name));
+  if (T % 2 != 0)
+    throw UsageError(fmt::format("--tokens: {} is odd, but {} reads one half and writes the other", T, name));
   return drawn_task(name, symbols, T, true, [=](Rng& rng) {
     Sequence x = symbols_of(rng, T / 2, symbols), y = x;
     if (name == "reverse") std::reverse(y.begin(), y.end());
@@ -70,9 +71,10 @@ Task echo_task(const std::string& name, std::int64_t symbols, std::int64_t T) {
 }
 
 Task induction_task(std::int64_t symbols, std::int64_t T) {
-  if (T < 4) throw UsageError(fmt::format("--tokens: {} is too few for a pattern to come again", T));
+  if (T < 4) throw UsageError(fmt::format("--tokens: {} is too few for a pattern to repeat; use at least 4", T));
   if (symbols < T / 2)
-    throw UsageError(fmt::format("--symbols: {} are too few: up to {} must differ before they repeat", symbols, T / 2));
+    throw UsageError(fmt::format("--symbols: {} is too few; induction over {} tokens needs at least {}", symbols, T,
+                                 T / 2));
   return drawn_task("induction", symbols, T, false, [=](Rng& rng) {
     const std::int64_t period = T / 4 + rng.below(T / 2 - T / 4 + 1);
     const Sequence order = permutation(symbols, rng);
@@ -82,19 +84,36 @@ Task induction_task(std::int64_t symbols, std::int64_t T) {
   });
 }
 
+// The tokens that stand in x most often.
+Sequence most_frequent(Sequence x) {
+  std::sort(x.begin(), x.end());
+  Sequence most;
+  std::ptrdiff_t best = 0;
+  for (auto begin = x.begin(); begin != x.end();) {
+    const auto end = std::upper_bound(begin, x.end(), *begin);
+    if (end - begin > best) most.clear(), best = end - begin;
+    if (end - begin == best) most.push_back(*begin);
+    begin = end;
+  }
+  return most;
+}
+
 Task majority_task(std::int64_t symbols, std::int64_t T) {
-  if (T < 2) throw UsageError(fmt::format("--tokens: {} is too few for a majority", T));
+  if (T < 2) throw UsageError(fmt::format("--tokens: {} is too few for a majority; use at least 2", T));
   return drawn_task("majority", symbols, T, true, [=](Rng& rng) {
-    for (;;) {   // until no other symbol is as frequent
-      Sequence x = symbols_of(rng, T - 1, symbols);
-      std::vector<std::int64_t> counts(static_cast<std::size_t>(symbols));
-      for (const std::int64_t token : x) ++counts[std::size_t(token)];
-      const auto most = std::max_element(counts.begin(), counts.end());
-      if (std::count(counts.begin(), counts.end(), *most) > 1) continue;
-      x.push_back(symbols);
-      x.push_back(most - counts.begin());
-      return Drawn{x, T - 1};
+    Sequence x = symbols_of(rng, T - 1, symbols);
+    const Sequence most = most_frequent(x);
+    std::int64_t winner = most[0];
+    if (most.size() > 1) {   // a tie: one of them takes the place of some other symbol
+      winner = most[std::size_t(rng.below(std::ssize(most)))];
+      std::vector<std::size_t> others;
+      for (std::size_t t = 0; t < x.size(); ++t)
+        if (x[t] != winner) others.push_back(t);
+      x[others[std::size_t(rng.below(std::ssize(others)))]] = winner;
     }
+    x.push_back(symbols);
+    x.push_back(winner);
+    return Drawn{x, T - 1};
   });
 }
 
@@ -129,43 +148,56 @@ std::string encoded(char32_t c) {
   return bytes;
 }
 
-std::string read_text(const std::string& path, bool ours) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file || std::filesystem::is_directory(path))
-    throw UsageError(ours ? fmt::format("text: {} is not there: ./experiments/run.sh makes it; or give a --file", path)
+std::string read_bytes(const std::string& path, bool ours) {
+  std::ifstream file;
+  if (std::filesystem::is_regular_file(path)) file.open(path, std::ios::binary);
+  if (!file.is_open())
+    throw UsageError(ours ? fmt::format("{} is missing: ./experiments/run.sh downloads it; or name a text by --file",
+                                        path)
                           : fmt::format("--file: cannot read {}", path));
   std::string bytes{std::istreambuf_iterator<char>(file), {}};
   if (bytes.empty()) throw UsageError(fmt::format("--file: {} is empty", path));
   return bytes;
 }
 
+// A text as tokens: each different character is one, in the order of their code points.
+struct Text {
+  std::vector<std::string> letters = {};   // by token
+  std::shared_ptr<const Sequence> tokens = {};
+  bool as_bytes = false;                   // it is not UTF-8
+};
+
+Text text_of(const std::string& bytes) {
+  Text text;
+  std::optional<std::u32string> characters = decoded(bytes);
+  text.as_bytes = !characters;
+  if (text.as_bytes) {
+    characters.emplace();
+    for (const char c : bytes) characters->push_back(static_cast<unsigned char>(c));
+  }
+  std::map<char32_t, std::int64_t> places;
+  for (const char32_t c : *characters) places.emplace(c, 0);
+  for (auto& [c, place] : places) {
+    place = std::ssize(text.letters);
+    text.letters.push_back(text.as_bytes ? std::string(1, char(c)) : encoded(c));
+  }
+  Sequence tokens;
+  tokens.reserve(characters->size());
+  for (const char32_t c : *characters) tokens.push_back(places[c]);
+  text.tokens = std::make_shared<const Sequence>(std::move(tokens));
+  return text;
+}
+
 Task text_task(const std::string& asked, std::int64_t T) {
   const std::string path = asked.empty() ? king_james_text() : asked;
-  const std::string bytes = read_text(path, asked.empty());
-  Task task{.name = "text", .tokens = T};
-  std::optional<std::u32string> text = decoded(bytes);
-  const bool as_bytes = !text;
-  if (as_bytes) {
-    text.emplace();
-    for (const char c : bytes) text->push_back(static_cast<unsigned char>(c));
-    task.note = path + " is not UTF-8: it is read as bytes";
-  }
-  const std::int64_t size = std::ssize(*text), held_out = std::max(size / 10, T + 1);
+  const Text text = text_of(read_bytes(path, asked.empty()));
+  const std::int64_t size = std::ssize(*text.tokens), held_out = std::max(size / 10, T + 1);
   if (size - held_out < T + 1)
-    throw UsageError(fmt::format("--file: {} has {} characters: learning and testing on {} tokens takes {}", path, size,
-                                 T, 2 * (T + 1)));
-  std::map<char32_t, std::int64_t> places;
-  for (const char32_t c : *text) places.emplace(c, 0);
-  std::vector<std::string> letters;
-  for (auto& [c, place] : places) {
-    place = std::ssize(letters);
-    letters.push_back(as_bytes ? std::string(1, char(c)) : encoded(c));
-  }
-  auto all = std::make_shared<Sequence>();
-  all->reserve(text->size());
-  for (const char32_t c : *text) all->push_back(places[c]);
-  task.vocabulary = std::ssize(letters);
-  const auto cut = [all, T](std::int64_t begin, std::int64_t end) {
+    throw UsageError(fmt::format("--file: {} has {} characters; training and testing on {} tokens needs at least {}",
+                                 path, size, T, 2 * (T + 1)));
+  Task task{.name = "text", .vocabulary = std::ssize(text.letters), .tokens = T};
+  if (text.as_bytes) task.note = path + " is not UTF-8; each byte is read as one character";
+  const auto cut = [all = text.tokens, T](std::int64_t begin, std::int64_t end) {
     return [=](Rng& rng, std::int64_t batch) {
       return batch_of(batch, T, [&] {
         const auto at = all->begin() + begin + rng.below(end - begin - T);
@@ -175,7 +207,7 @@ Task text_task(const std::string& asked, std::int64_t T) {
   };
   task.draw = cut(0, size - held_out);
   task.draw_held_out = cut(size - held_out, size);
-  task.show = [letters](std::int64_t token) { return letters[std::size_t(token)]; };
+  task.show = [letters = text.letters](std::int64_t token) { return letters[std::size_t(token)]; };
   return task;
 }
 
@@ -185,7 +217,7 @@ std::vector<std::string> task_names() { return {"copy", "reverse", "sort", "indu
 
 Task make_task(const std::string& name, const TaskOptions& options) {
   if (name == "text") return text_task(options.file, options.tokens);
-  if (!options.file.empty()) throw UsageError("--file: only text is read from a file");
+  if (!options.file.empty()) throw UsageError("--file goes with the task text only");
   const std::int64_t symbols = options.symbols > 0 ? options.symbols : name == "majority" ? 4 : 32;
   if (name == "induction") return induction_task(symbols, options.tokens);
   if (name == "majority") return majority_task(symbols, options.tokens);
