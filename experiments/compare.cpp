@@ -1,15 +1,15 @@
-// surgeon compare RUN RUN: where two runs part: options, rows in order, weights in their checkpoints.
+// surgeon compare RUN RUN: where two runs differ: options, rows in order, weights in their checkpoints.
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
+#include <optional>
 #include <set>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
+#include "experiments/run_folder.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/ops.hpp"
 #include "framework/serialize.hpp"
@@ -18,165 +18,188 @@ namespace surgeon::experiments {
 namespace {
 
 namespace fs = std::filesystem;
-using Json = nlohmann::ordered_json;
 
 struct Knobs {
   std::string a = {}, b = {};
   double tolerance = 0.0;
+  std::vector<RunFolder> runs = {};   // both, read when the options are checked
 };
 
 void options(Options& o, Knobs& k) {
   o.add("run", k.a, "a run folder", {.required = true});
-  o.add("other", k.b, "another", {.required = true});
-  o.add("--tolerance", k.tolerance, "numbers this near, relative to the larger, are equal", {.low = 0, .high = 1});
+  o.add("other", k.b, "another run folder", {.required = true});
+  o.add("--tolerance", k.tolerance, "numbers count as equal up to this difference relative to the larger",
+        {.low = 0, .high = 1});
+  // Before a folder is made, which would move runs/latest.
+  o.before_check([&k] {
+    for (const std::string* asked : {&k.a, &k.b}) k.runs.push_back(read_run(fs::weakly_canonical(*asked)));
+  });
 }
 
-Json read_json(const fs::path& path) {
-  std::ifstream file(path);
-  if (!file) throw UsageError(fmt::format("{} is no run folder: it has no config.json", path.parent_path().string()));
-  Json json = Json::parse(file, nullptr, false);
-  if (json.is_discarded()) throw std::runtime_error(fmt::format("{} is not JSON", path.string()));
-  return json;
+// ---- Options -------------------------------------------------------------------------------------------------------
+std::string option_in(const RunFolder& run, const std::string& name) {
+  for (const auto& [own, value] : run.options)
+    if (own == name) return value;
+  return "-";
 }
 
-// What names a row; everything else in it is measured.
+// How many differ.
+std::int64_t compare_options(Lab& lab, const RunFolder& a, const RunFolder& b) {
+  Table table{"Options that differ", {"option", "run", "other"}, {}};
+  std::set<std::string> seen;
+  for (const RunFolder* run : {&a, &b})
+    for (const auto& [name, value] : run->options) {
+      const std::string one = option_in(a, name), other = option_in(b, name);
+      if (one == other || !seen.insert(name).second) continue;
+      table.rows.push_back({name, one, other});
+      lab.row({{"kind", "option"}, {"name", name}, {"run", one}, {"other", other}});
+    }
+  if (table.rows.empty()) lab.say("Both runs have the same options.");
+  else lab.show(table);
+  return std::ssize(table.rows);
+}
+
+// ---- Rows ----------------------------------------------------------------------------------------------------------
+// The columns that name a row; all others are measured.
 const std::set<std::string> names{"rule", "seed",      "kind",   "step", "layer",
                                   "head", "parameter", "metric", "d_k",  "scaled"};
 
-std::string text_of(const Json& value) {
-  if (value.is_number_float()) return number(value.get<double>(), 6);
-  return value.is_string() ? value.get<std::string>() : value.dump();
+std::string text_of(const Value& value) {
+  if (const double* x = std::get_if<double>(&value)) return number(*x, 6);
+  if (const std::int64_t* x = std::get_if<std::int64_t>(&value)) return std::to_string(*x);
+  if (const bool* x = std::get_if<bool>(&value)) return *x ? "true" : "false";
+  if (const std::string* x = std::get_if<std::string>(&value)) return *x;
+  return "nan";
 }
 
-struct RunFolder {
-  explicit RunFolder(const std::string& asked) : path(asked), config(read_json(path / "config.json")) {
-    std::ifstream file(path / "metrics.jsonl");
-    for (std::string line; std::getline(file, line);) {
-      Json row = Json::parse(line, nullptr, false);
-      if (row.is_discarded()) break;   // cut off by a kill
-      std::string key;
-      for (const auto& [name, value] : row.items())
-        if (names.contains(name)) key += (key.empty() ? "" : ", ") + name + " " + text_of(value);
-      if (places.emplace(key, rows.size()).second) rows.emplace_back(key, std::move(row));
-    }
-  }
-  const Json* find(const std::string& key) const {
-    const auto place = places.find(key);
-    return place == places.end() ? nullptr : &rows[place->second].second;
-  }
+std::string key_of(const Row& row) {
+  std::string key;
+  for (const auto& [column, value] : row)
+    if (names.contains(column)) key += (key.empty() ? "" : ", ") + column + " " + text_of(value);
+  return key;
+}
 
-  fs::path path;
-  Json config;
-  std::vector<std::pair<std::string, Json>> rows;   // in the order in which they were measured
-  std::map<std::string, std::size_t> places;
-};
-
-bool equal(const Json& a, const Json& b, double tolerance) {
-  if (!a.is_number() || !b.is_number()) return a == b;
-  const double x = a.get<double>(), y = b.get<double>();
+bool equal(const Value& a, const Value& b, double tolerance) {
+  const double x = number_of(a), y = number_of(b);
+  if (std::isnan(x) || std::isnan(y)) return a == b;   // texts, truth values, nan in both
   return x == y || std::abs(x - y) <= tolerance * std::max(std::abs(x), std::abs(y));
 }
 
-void compare_options(Lab& lab, const RunFolder& a, const RunFolder& b) {
-  const Json x = a.config.value("options", Json::object()), y = b.config.value("options", Json::object());
-  Table table{"Options that differ", {"option", "run", "other"}, {}};
-  const auto add = [&](const std::string& name) {
-    const Json one = x.value(name, Json()), two = y.value(name, Json());
-    if (one == two) return;
-    table.rows.push_back({name, text_of(one), text_of(two)});
-    lab.row({{"kind", "option"}, {"name", name}, {"run", text_of(one)}, {"other", text_of(two)}});
-  };
-  for (const auto& [name, value] : x.items()) add(name);
-  for (const auto& [name, value] : y.items())
-    if (!x.contains(name)) add(name);
-  if (table.rows.empty()) lab.say("Both runs have the same options.");
-  else lab.show(table);
-}
+struct Difference { std::string row, column; Value run, other; };
 
-struct Part { std::string where = {}, column = {}; Json run = {}, other = {}; };
-
-// The first row, in the first run's order, that differs; and how many rows both have.
-std::pair<Part, std::int64_t> first_difference(const RunFolder& a, const RunFolder& b, double tolerance) {
-  Part part;
-  std::int64_t shared = 0;
-  for (const auto& [key, row] : a.rows) {
-    const Json* other = b.find(key);
-    if (!other) continue;
-    ++shared;
-    for (const auto& [column, value] : row.items()) {
-      if (!part.where.empty() || names.contains(column) || !other->contains(column)) continue;
-      if (!equal(value, (*other)[column], tolerance)) part = {key, column, value, (*other)[column]};
-    }
+// The first number of a row, in its order, that differs in the other one.
+std::optional<Difference> difference(const std::string& key, const Row& row, const Row& other, double tolerance) {
+  for (const auto& [column, value] : row) {
+    const Value* same = names.contains(column) ? nullptr : cell(other, column);
+    if (same && !equal(value, *same, tolerance)) return Difference{key, column, value, *same};
   }
-  return {part, shared};
+  return {};
 }
 
-Series loss_curve(const RunFolder& run, const char* kind, const std::string& name, bool dashed) {
-  Series series{.name = name, .dashed = dashed, .points = false};
-  for (const auto& [key, row] : run.rows)
-    if (row.value("kind", "") == kind && row.contains("loss") && row["loss"].is_number() && row.contains("step")) {
-      series.x.push_back(row["step"].get<double>());
-      series.y.push_back(row["loss"].get<double>());
-    }
-  return series;
+struct Comparison { std::optional<Difference> first; std::int64_t shared = 0; };   // rows that both runs have
+
+Comparison compare_rows(const RunFolder& a, const RunFolder& b, double tolerance) {
+  std::map<std::string, const Row*> others;
+  for (const Row& row : b.rows) others.emplace(key_of(row), &row);
+  std::set<std::string> seen;
+  Comparison result;
+  for (const Row& row : a.rows) {
+    const std::string key = key_of(row);
+    const auto other = others.find(key);
+    if (other == others.end() || !seen.insert(key).second) continue;   // of rows with one name, the first
+    ++result.shared;
+    if (!result.first) result.first = difference(key, row, *other->second, tolerance);
+  }
+  return result;
+}
+
+// ---- Weights -------------------------------------------------------------------------------------------------------
+std::set<std::string> shared_checkpoints(const RunFolder& a, const RunFolder& b) {
+  std::set<std::string> shared;
+  if (!fs::is_directory(a.path / "checkpoints")) return shared;
+  for (const auto& entry : fs::directory_iterator(a.path / "checkpoints")) {
+    const std::string file = entry.path().filename().string();
+    if (file.starts_with("step-") && fs::exists(b.path / "checkpoints" / file)) shared.insert(file);
+  }
+  return shared;
+}
+
+bool comparable(const Tensor& x, const Tensor& y) {
+  return is_floating(x.dtype()) && x.dtype() == y.dtype() && x.shape() == y.shape();
+}
+
+struct Apart { std::string first = {}, worst = {}; double distance = 0; };   // of `worst`, |difference| / |weight|
+
+Apart compare_weights(const Parameters& x, const Parameters& y) {
+  const std::map<std::string, Tensor> others(y.begin(), y.end());
+  Apart apart;
+  for (const auto& [name, tensor] : x) {
+    const auto other = others.find(name);
+    const bool optimizer = name.find('/') != std::string::npos;
+    if (optimizer || other == others.end() || !comparable(tensor, other->second)) continue;
+    const double distance = norm(tensor - other->second) / std::max(norm(tensor), 1e-300);
+    if (distance > 0 && apart.first.empty()) apart.first = name;
+    if (distance > apart.distance) apart.distance = distance, apart.worst = name;
+  }
+  return apart;
 }
 
 // Checkpoints of the same step, oldest first.
-void compare_weights(Lab& lab, const RunFolder& a, const RunFolder& b) {
-  std::set<std::string> shared;
-  if (fs::is_directory(a.path / "checkpoints"))
-    for (const auto& entry : fs::directory_iterator(a.path / "checkpoints")) {
-      const std::string file = entry.path().filename().string();
-      if (file.starts_with("step-") && fs::exists(b.path / "checkpoints" / file)) shared.insert(file);
-    }
-  for (const std::string& file : shared) {
-    const Parameters x = load_safetensors(a.path / "checkpoints" / file).tensors;
-    const Parameters y = load_safetensors(b.path / "checkpoints" / file).tensors;
-    std::map<std::string, Tensor> other(y.begin(), y.end());
-    std::string first;
-    double worst = 0;
-    std::string worst_name;
-    for (const auto& [name, tensor] : x) {
-      const auto found = other.find(name);
-      const bool comparable = found != other.end() && is_floating(tensor.dtype()) &&
-                              found->second.shape() == tensor.shape() && found->second.dtype() == tensor.dtype();
-      if (name.find('/') != std::string::npos || !comparable) continue;   // the optimizer's
-      const double apart = norm(tensor - found->second) / std::max(norm(tensor), 1e-300);
-      if (apart > 0 && first.empty()) first = name;
-      if (apart > worst) worst = apart, worst_name = name;
-    }
-    lab.row({{"kind", "weights"}, {"checkpoint", file}, {"first", first}, {"worst", worst_name}, {"distance", worst}});
-    lab.say(first.empty() ? fmt::format("{}: the weights are the same bit for bit.", file)
-                          : fmt::format("{}: weights differ from {} on; most apart is {}, by {} of its norm.", file,
-                                        first, worst_name, number(worst)));
+void compare_checkpoints(Lab& lab, const RunFolder& a, const RunFolder& b) {
+  for (const std::string& file : shared_checkpoints(a, b)) {
+    const Apart apart = compare_weights(load_safetensors(a.path / "checkpoints" / file).tensors,
+                                        load_safetensors(b.path / "checkpoints" / file).tensors);
+    lab.row({{"kind", "weights"}, {"checkpoint", file}, {"first", apart.first}, {"worst", apart.worst},
+             {"distance", apart.distance}});
+    lab.say(apart.first.empty()
+                ? file + ": the weights are equal, bit for bit."
+                : fmt::format("{}: weights differ from {} on, most in {} (relative distance {}).", file, apart.first,
+                              apart.worst, number(apart.distance)));
   }
 }
 
-void run(Lab& lab, const Knobs& k) {
-  const RunFolder a(k.a), b(k.b);
-  compare_options(lab, a, b);
-  const auto [part, shared] = first_difference(a, b, k.tolerance);
-  lab.result("shared_rows", shared);
-  lab.result("parted", !part.where.empty());
-  compare_weights(lab, a, b);
+// ---- The run -------------------------------------------------------------------------------------------------------
+Series loss_curve(const RunFolder& run, const std::string& kind) {
+  Series series{.points = false};
+  for (const Row& row : run.rows) {
+    const double step = number_in(row, "step"), loss = number_in(row, "loss");
+    if (text_in(row, "kind") != kind || std::isnan(step) || std::isnan(loss)) continue;
+    series.x.push_back(step);
+    series.y.push_back(loss);
+  }
+  return series;
+}
+
+void draw(Lab& lab, const Knobs& k) {
   LineChart chart{.title = "Loss", .x_label = "step", .y_label = "nats", .log_y = true};
   for (const auto& [kind, label] : {std::pair{"step", "training"}, std::pair{"validation", "held out"}})
-    for (const RunFolder* folder : {&a, &b}) {
-      const std::string name = fmt::format("{}, {}", folder == &a ? k.a : k.b, label);
-      Series series = loss_curve(*folder, kind, name, folder == &b);
+    for (const bool other : {false, true}) {
+      Series series = loss_curve(k.runs[other], kind);
+      series.name = fmt::format("{}, {}", other ? k.b : k.a, label);
+      series.dashed = other;
       if (!series.x.empty()) chart.series.push_back(series);
     }
   if (!chart.series.empty()) lab.draw({.name = "compare", .title = "Two runs", .panels = {chart}});
-  if (shared == 0) {
-    lab.verdict("The two runs measured nothing in common.");
-  } else if (part.where.empty()) {
-    lab.verdict(fmt::format("All {} rows that both runs have are equal{}.", shared,
-                            k.tolerance > 0 ? " within the tolerance" : " bit for bit"));
+}
+
+void run(Lab& lab, const Knobs& k) {
+  compare_options(lab, k.runs[0], k.runs[1]);
+  const Comparison rows = compare_rows(k.runs[0], k.runs[1], k.tolerance);
+  lab.result("shared_rows", rows.shared);
+  lab.result("parted", rows.first.has_value());
+  compare_checkpoints(lab, k.runs[0], k.runs[1]);
+  draw(lab, k);
+  if (rows.shared == 0) {
+    lab.verdict("The two runs have no row in common.");
+  } else if (!rows.first) {
+    lab.verdict(fmt::format("All {} rows that both runs have are equal{}.", rows.shared,
+                            k.tolerance > 0 ? " within the tolerance" : ", bit for bit"));
   } else {
-    lab.result("where", part.where);
-    lab.result("column", part.column);
-    lab.verdict(fmt::format("They part at {}: {} is {} in {} and {} in {}.", part.where, part.column,
-                            text_of(part.run), k.a, text_of(part.other), k.b));
+    const Difference& first = *rows.first;
+    lab.result("where", first.row);
+    lab.result("column", first.column);
+    lab.verdict(fmt::format("The runs first differ at {}: {} is {} in {} and {} in {}.", first.row, first.column,
+                            text_of(first.run), k.a, text_of(first.other), k.b));
   }
 }
 
@@ -184,9 +207,9 @@ void run(Lab& lab, const Knobs& k) {
 
 Experiment compare() {
   return {"compare",
-          "Where do two runs part?",
-          "Reads two run folders: the options that differ, the first row and number that differ, and the first weights "
-          "that differ in checkpoints of the same step. Draws both loss curves.",
+          "Where do two runs first differ?",
+          "Reads two run folders and reports the options that differ, the first row and number that differ, and the "
+          "weights that differ in checkpoints of the same step. Draws both loss curves.",
           {"surgeon compare runs/one runs/two", "surgeon compare runs/one runs/two --json"},
           knobs<Knobs>(options, run),
           false};
