@@ -7,43 +7,60 @@
 #include <sstream>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
+#include "experiments/run_folder.hpp"
 #include "experiments/training.hpp"
 #include "framework/checkpoints.hpp"
 #include "framework/machine.hpp"
-#include "framework/serialize.hpp"
 
 namespace surgeon::experiments {
 namespace {
 
 namespace fs = std::filesystem;
 
+// What --resume continues. Read when the options are checked: once a folder is made, runs/latest is another run.
+struct Resumed {
+  fs::path checkpoint = {};
+  std::map<std::string, std::string> options = {};   // by name, as one would type them
+  std::int64_t seed = 0, threads = 1;
+  std::string dtype = "float32";
+  std::vector<Row> rows = {};                        // what the run had measured by then
+};
+
 struct Knobs : TrainKnobs {
+  Knobs() { task = ""; }
   std::int64_t log_every = 10, look_every = 100, validate_every = 50, checkpoint_every = 200, keep = 3, stop_after = 0;
   std::int64_t sample_length = 300;
   std::string resume = {};
+  // Made when the options are checked.
+  std::optional<Resumed> resumed = {};
+  std::optional<Task> data = {};
+  std::unique_ptr<Trainer> trainer = {};             // of a resumed run
 };
 
 void add_options(Options& o, Knobs& k) {
-  o.add("task", k.task, "what is learnt", {.choices = task_names(), .required = true});
-  o.add("--file", k.file, "the text of the task text; default: the King James Bible");
+  o.add("task", k.task, "task to learn", {.choices = task_names()});
+  o.add("--file", k.file, "file to read when the task is text; default: the King James Bible");
   add_model_options(o, k);
-  o.add("--scale", k.scale, "of the scores: none, sqrt, inverse, log-n, learned, or a number");
+  o.add("--scale", k.scale, "factor on the scores: sqrt (1/sqrt(d_k)), inverse (1/d_k), log-n, learned, none, or a "
+                            "number");
   add_training_options(o, k);
-  o.add("--log-every", k.log_every, "steps between two rows of loss", {.low = 1});
-  o.add("--look-every", k.look_every, "steps between two looks at each head and weight; 0: none", {.low = 0});
-  o.add("--validate-every", k.validate_every, "steps between two validations", {.low = 1});
-  o.add("--checkpoint-every", k.checkpoint_every, "steps between two checkpoints", {.low = 1});
-  o.add("--keep", k.keep, "of these, how many of the last stay", {.low = 1});
-  o.add("--sample-length", k.sample_length, "characters that a text model writes at the end", {.low = 0, .high = 1e6});
-  o.add("--stop-after", k.stop_after, "end early after this step, as Ctrl-C would; 0: do not", {.low = 0});
-  o.add("--resume", k.resume, "a run folder or a checkpoint: go on from there, with its options but for those given");
+  o.add("--log-every", k.log_every, "steps between rows of the training loss", {.low = 1});
+  o.add("--look-every", k.look_every, "steps between measurements of heads and weights; 0: none", {.low = 0});
+  o.add("--validate-every", k.validate_every, "steps between measurements of the held-out loss", {.low = 1});
+  o.add("--checkpoint-every", k.checkpoint_every, "steps between checkpoints", {.low = 1});
+  o.add("--keep", k.keep, "number of most recent step checkpoints to keep", {.low = 1});
+  o.add("--sample-length", k.sample_length, "characters to generate after training on text", {.low = 0, .high = 1e6});
+  o.add("--stop-after", k.stop_after, "stop after this step, as Ctrl-C would; 0: run to the end", {.low = 0});
+  o.add("--resume", k.resume,
+        "run folder or checkpoint to continue, with its options except for those given here");
 }
 
-// ---- Options in a checkpoint: one "name=value" a line --------------------------------------------------------------
-// What a run is told anew each time.
+// ---- Options in a checkpoint: one "name=value" per line ------------------------------------------------------------
+// What a run is told anew each time stays out.
 bool travels(const std::string& name) { return name != "--resume" && name != "--stop-after"; }
 
 std::string config_text(Options& o, std::uint64_t seed, Dtype dtype) {
@@ -53,68 +70,138 @@ std::string config_text(Options& o, std::uint64_t seed, Dtype dtype) {
   return text;
 }
 
-std::map<std::string, std::string> read_config(const fs::path& checkpoint) {
-  std::map<std::string, std::string> config;
+fs::path checkpoint_of(const std::string& asked) {
+  if (!fs::exists(asked)) throw UsageError(fmt::format("--resume: {} does not exist", asked));
+  if (!fs::is_directory(asked)) return fs::canonical(asked);
+  const fs::path last = fs::path(asked) / "checkpoints" / "last.safetensors";
+  if (!fs::exists(last)) throw UsageError(fmt::format("--resume: {} has no checkpoint", asked));
+  return fs::canonical(last);
+}
+
+// A value from a checkpoint is checked as one that is typed.
+void set_from(const Resumed& resumed, Options::Entry& entry) {
+  const auto found = resumed.options.find(entry.name);
+  if (found == resumed.options.end()) return;
+  try {
+    entry.set(found->second);
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("--resume: {}: {}", resumed.checkpoint.string(), error.what()));
+  }
+}
+
+Resumed read_checkpoint(const fs::path& checkpoint) {
+  Resumed resumed{.checkpoint = checkpoint};
   std::istringstream lines(checkpoint_config(checkpoint));
   for (std::string line; std::getline(lines, line);) {
     const std::size_t at = line.find('=');
-    if (at != std::string::npos) config[line.substr(0, at)] = line.substr(at + 1);
+    if (at != std::string::npos) resumed.options[line.substr(0, at)] = line.substr(at + 1);
   }
   for (const char* name : {"seed", "dtype", "threads", "task"})
-    if (!config.contains(name))
-      throw UsageError(fmt::format("--resume: {} is no checkpoint of surgeon train", checkpoint.string()));
-  return config;
+    if (!resumed.options.contains(name))
+      throw UsageError(fmt::format("--resume: {} is not a checkpoint of surgeon train", checkpoint.string()));
+  Options of_run;
+  of_run.add("seed", resumed.seed, "", {.low = 0});
+  of_run.add("threads", resumed.threads, "", {.low = 1, .high = 1024});
+  of_run.add("dtype", resumed.dtype, "", {.choices = {"float32", "float64"}});
+  for (Options::Entry& entry : of_run.entries()) set_from(resumed, entry);
+  return resumed;
 }
 
-fs::path checkpoint_of(const std::string& asked) {
-  if (!fs::exists(asked)) throw UsageError(fmt::format("--resume: there is no {}", asked));
-  if (!fs::is_directory(asked)) return asked;
-  const fs::path last = fs::path(asked) / "checkpoints" / "last.safetensors";
-  if (!fs::exists(last)) throw UsageError(fmt::format("--resume: {} holds no checkpoint", asked));
-  return last;
-}
-
-// Options that were not given come from the checkpoint.
-void take_over(Options& o, const Knobs& k) {
-  if (k.resume.empty()) return;
-  std::map<std::string, std::string> config;
+// A checkpoint that cannot be read is a wrong option.
+void with_checkpoint(const std::function<void()>& work) {
   try {
-    config = read_config(checkpoint_of(k.resume));
+    work();
   } catch (const IoError& error) {
     throw UsageError(fmt::format("--resume: {}", error.what()));
   }
-  if (config["task"] != k.task)
-    throw UsageError(fmt::format("--resume: {} learns {}, not {}", k.resume, config["task"], k.task));
+}
+
+// Options that were not given come from the checkpoint.
+void take_over(Options& o, Knobs& k) {
+  if (k.resume.empty()) return;
+  with_checkpoint([&] { k.resumed = read_checkpoint(checkpoint_of(k.resume)); });
+  const std::string& task = k.resumed->options["task"];
+  if (!k.task.empty() && k.task != task)
+    throw UsageError(fmt::format("--resume: {} learns {}, not {}", k.resume, task, k.task));
   for (Options::Entry& e : o.entries())
-    if (!e.given && travels(e.name) && config.contains(e.name)) e.set(config[e.name]);
+    if (!e.given && travels(e.name)) set_from(*k.resumed, e);
+}
+
+Dtype dtype_of(const Resumed& resumed) { return resumed.dtype == "float64" ? Dtype::float64 : Dtype::float32; }
+
+// What the run had measured when it wrote the checkpoint; it may have gone on afterwards. A look comes before its step.
+std::vector<Row> rows_before(const fs::path& checkpoint, std::int64_t done) {
+  std::vector<Row> rows = read_rows(checkpoint.parent_path().parent_path() / "metrics.jsonl");
+  std::erase_if(rows, [done](const Row& row) {
+    const bool look = text_in(row, "kind") == "head" || text_in(row, "kind") == "gradient";
+    return !(number_in(row, "step") <= double(look ? done - 1 : done));
+  });
+  return rows;
+}
+
+// Builds what the options describe, so that all that can be wrong with them is found before a folder is made.
+void build(Knobs& k) {
+  if (k.task.empty()) throw UsageError(fmt::format("task is missing: {}", fmt::join(task_names(), ", ")));
+  k.data = make_task(k);
+  if (!k.file.empty()) k.file = fs::canonical(k.file).string();   // whoever resumes may stand elsewhere
+  check_memory(model_config(k, *k.data, k.resumed ? dtype_of(*k.resumed) : Dtype::float32), k.batch);
+  if (!k.resumed) return;
+  k.trainer = std::make_unique<Trainer>(k, *k.data, std::uint64_t(k.resumed->seed), dtype_of(*k.resumed));
+  with_checkpoint([&] { k.trainer->load(k.resumed->checkpoint); });
+  k.resumed->rows = rows_before(k.resumed->checkpoint, k.trainer->done());
 }
 
 // ---- The run -------------------------------------------------------------------------------------------------------
 struct Curves {
   Series loss{.name = "training", .points = false}, held_out{.name = "held out"}, accuracy{.name = "accuracy"};
-  std::map<std::pair<std::int64_t, std::int64_t>, Series> entropy, dead;   // by layer and head
-};
+  std::map<std::pair<std::int64_t, std::int64_t>, Series> entropy = {}, dead = {};   // by layer and head
 
-double number_in(const Row& row, const std::string& name) {
-  for (const auto& [column, value] : row)
-    if (column == name) {
-      if (const double* d = std::get_if<double>(&value)) return *d;
-      if (const std::int64_t* i = std::get_if<std::int64_t>(&value)) return double(*i);
+  void add_loss(std::int64_t step, double y) { append(loss, step, y); }
+  void add_score(std::int64_t step, const Trainer::Score& score) {
+    append(held_out, step, score.loss);
+    append(accuracy, step, score.accuracy);
+  }
+  void add_head(std::int64_t step, const HeadLook& head) {
+    for (const auto& [all, y] : {std::pair{&entropy, head.entropy}, std::pair{&dead, head.dead_rows}}) {
+      Series& series = (*all)[{head.layer, head.head}];
+      series.name = fmt::format("layer {} head {}", head.layer, head.head);
+      append(series, step, y);
     }
-  return automatic;
-}
+  }
+  void add_row(const Row& row) {   // of an earlier run
+    const std::int64_t step = std::int64_t(number_in(row, "step"));
+    const std::string kind = text_in(row, "kind");
+    if (kind == "step") add_loss(step, number_in(row, "loss"));
+    if (kind == "validation") add_score(step, {number_in(row, "loss"), number_in(row, "accuracy")});
+    if (kind == "head")
+      add_head(step, {.layer = std::int64_t(number_in(row, "layer")), .head = std::int64_t(number_in(row, "head")),
+                      .entropy = number_in(row, "entropy"), .dead_rows = number_in(row, "dead_rows")});
+  }
+
+ private:
+  static void append(Series& series, std::int64_t step, double y) {
+    series.x.push_back(double(step));
+    series.y.push_back(y);
+  }
+};
 
 class Run {
  public:
   Run(Lab& lab, const Knobs& knobs, Trainer& trainer, std::string config)
-      : lab_(lab), k_(knobs), trainer_(trainer), config_(std::move(config)), first_step_(trainer.done()) {}
+      : lab_(lab), k_(knobs), trainer_(trainer), config_(std::move(config)), first_step_(trainer.done()) {
+    if (!k_.resumed) return;
+    for (const Row& row : k_.resumed->rows) {   // so that rows and curves are those of the whole run
+      lab_.row(row);
+      curves_.add_row(row);
+    }
+  }
 
   void go() {
     try {
       if (trainer_.done() == 0) validate();
       while (trainer_.done() < k_.steps) one_step();
     } catch (const Diverged& error) {
-      throw std::runtime_error(fmt::format("{}; the last good checkpoint is {}", error.what(),
+      throw std::runtime_error(fmt::format("{}; last good checkpoint: {}", error.what(),
                                            saved_.empty() ? "none" : saved_.back().string()));
     }
     if (saved_at_ != trainer_.done()) save();
@@ -135,7 +222,7 @@ class Run {
                  number(seconds())}}});
     draw();
     if (k_.task == "text" && k_.sample_length > 0)
-      lab_.print("What it writes:\n" + trainer_.sample(k_.sample_length) + "\n\n");
+      lab_.print("Text written by the model:\n" + trainer_.sample(k_.sample_length) + "\n\n");
   }
 
  private:
@@ -150,53 +237,43 @@ class Run {
     const Trainer::Step step = trainer_.step();
     const std::int64_t done = trainer_.done();
     if (looks)
-      for (const Row& row : trainer_.updates()) lab_.row(row);
+      for (const Row& row : rows_of(trainer_.updates(), done)) lab_.row(row);
     if (due(k_.log_every) || done == 1) {
       lab_.row({{"kind", "step"}, {"step", done}, {"loss", step.loss}, {"lr", step.lr},
                 {"gradient_norm", step.gradient_norm}, {"skipped", step.skipped}});
-      curves_.loss.x.push_back(double(done));
-      curves_.loss.y.push_back(step.loss);
+      curves_.add_loss(done, step.loss);
     }
     if (due(k_.validate_every)) validate();
     if (due(k_.checkpoint_every)) save();
     lab_.progress(k_.task, done, k_.steps, fmt::format("loss {:.4f}  accuracy {:.1f} %  {:.0f} tokens/s", step.loss,
                                                        100 * score_.accuracy, speed()));
-    if (Lab::interrupted() || done == k_.stop_after) {
-      if (saved_at_ != done) save();
-      throw Interrupted();
-    }
+    if (Lab::interrupted() || done == k_.stop_after) stop();
+  }
+
+  [[noreturn]] void stop() {
+    if (saved_at_ != trainer_.done()) save();
+    lab_.print(fmt::format("Stopped after step {}. To go on:\n  surgeon train --resume {}\n", trainer_.done(),
+                           lab_.folder().string()));
+    throw Interrupted();
   }
 
   void look() {
-    for (const Row& row : trainer_.look()) {
-      lab_.row(row);
-      const double layer = number_in(row, "layer"), head = number_in(row, "head"), step = number_in(row, "step");
-      if (std::isnan(head)) continue;
-      const std::pair key{std::int64_t(layer), std::int64_t(head)};
-      const auto append = [&](auto& all, const char* column) {
-        Series& series = all[key];
-        series.name = fmt::format("layer {} head {}", layer, head);
-        series.x.push_back(step);
-        series.y.push_back(number_in(row, column));
-      };
-      append(curves_.entropy, "entropy");
-      append(curves_.dead, "dead_rows");
-    }
+    const Look look = trainer_.look();
+    for (const Row& row : rows_of(look)) lab_.row(row);
+    for (const HeadLook& head : look.heads) curves_.add_head(look.step, head);
   }
 
   void validate() {
     score_ = trainer_.held_out();
     score_at_ = trainer_.done();
     lab_.row({{"kind", "validation"}, {"step", score_at_}, {"loss", score_.loss}, {"accuracy", score_.accuracy}});
-    for (Series* series : {&curves_.held_out, &curves_.accuracy}) series->x.push_back(double(score_at_));
-    curves_.held_out.y.push_back(score_.loss);
-    curves_.accuracy.y.push_back(score_.accuracy);
+    curves_.add_score(score_at_, score_);
     if (score_.loss >= best_) return;
     best_ = score_.loss;
     trainer_.save(lab_.file("checkpoints/best.safetensors"), config_);
   }
 
-  // The step's own file first: while "last" is being replaced there is a whole one.
+  // The step's own file first, so that there is a whole checkpoint while "last" is being replaced.
   void save() {
     const fs::path path = lab_.file(fmt::format("checkpoints/step-{:07}.safetensors", trainer_.done()));
     trainer_.save(path, config_);
@@ -212,7 +289,8 @@ class Run {
   void draw() {
     LineChart loss{.title = "Loss", .x_label = "step", .y_label = "nats", .series = {curves_.loss, curves_.held_out},
                    .log_y = true};
-    LineChart accuracy{.title = "Accuracy", .x_label = "step", .series = {curves_.accuracy}, .y_low = 0, .y_high = 1};
+    LineChart accuracy{.title = "Held-out accuracy", .x_label = "step", .y_label = "share",
+                       .series = {curves_.accuracy}, .y_low = 0, .y_high = 1};
     lab_.draw({.name = "learning", .title = "surgeon train " + k_.task, .panels = {loss, accuracy}});
     if (curves_.entropy.empty()) return;
     LineChart entropy{.title = "Entropy", .x_label = "step", .y_label = "nats"};
@@ -234,25 +312,27 @@ class Run {
   Clock::time_point start_ = Clock::now();
 };
 
-void run(Lab& lab, const Knobs& k, Options& o) {
-  std::uint64_t seed = lab.seed();
-  Dtype dtype = lab.dtype();
-  if (!k.resume.empty()) {
-    auto config = read_config(checkpoint_of(k.resume));
-    seed = std::stoull(config["seed"]);
-    dtype = config["dtype"] == "float64" ? Dtype::float64 : Dtype::float32;
-    set_threads(std::stoi(config["threads"]));   // sums are bit-equal only for equally many
+Trainer& trainer_for(Lab& lab, Knobs& k) {
+  if (k.trainer) {
+    set_threads(int(k.resumed->threads));   // sums are bit-equal only for the same number of threads
+    lab.say(fmt::format("Resuming {} after step {}, with seed {} and {} thread{} as before.", k.resume,
+                        k.trainer->done(), k.resumed->seed, threads(), threads() == 1 ? "" : "s"));
+    if (k.trainer->done() >= k.steps)
+      lab.warn(fmt::format("the run has done its {} steps; raise --steps to go on", k.steps));
+    if (k.trainer->done() > 0 && k.resumed->rows.empty())
+      lab.warn("no metrics.jsonl beside the checkpoint's folder: the curves begin where it ends");
+  } else {
+    check_memory(model_config(k, *k.data, lab.dtype()), k.batch);
+    k.trainer = std::make_unique<Trainer>(k, *k.data, lab.seed(), lab.dtype());
   }
-  const Task task = make_task(k.task, {.tokens = k.tokens, .symbols = k.symbols, .file = k.file});
-  if (!task.note.empty()) lab.warn(task.note);
-  check_memory(model_config(k, task, dtype), k.batch);
-  Trainer trainer(k, task, seed, dtype);
-  if (!k.resume.empty()) {
-    trainer.load(checkpoint_of(k.resume));
-    lab.say(fmt::format("Going on after step {} of {}, with seed {} and {} thread{} as before.", trainer.done(),
-                        k.resume, seed, threads(), threads() == 1 ? "" : "s"));
-  }
-  Run training(lab, k, trainer, config_text(o, seed, dtype));
+  return *k.trainer;
+}
+
+void run(Lab& lab, Knobs& k, Options& o) {
+  if (!k.data->note.empty()) lab.warn(k.data->note);
+  Trainer& trainer = trainer_for(lab, k);
+  const std::uint64_t seed = k.resumed ? std::uint64_t(k.resumed->seed) : lab.seed();
+  Run training(lab, k, trainer, config_text(o, seed, k.resumed ? dtype_of(*k.resumed) : lab.dtype()));
   training.go();
   training.finish();
 }
@@ -263,18 +343,20 @@ Experiment train() {
   Experiment e{
       "train",
       "Can a small Transformer learn this task, and what do its heads do meanwhile?",
-      "Trains on sequences that are drawn (copy, reverse, sort, induction, majority) or cut from a text. Every few "
-      "steps a row says, for each layer and head, entropy, largest score, dead rows and the gradients of Q, K and V; "
-      "for each weight its gradient and how far a step moves it. Look at the held-out accuracy first, then at which "
-      "heads die. Ctrl-C ends the step, saves, and exits 130; --resume goes on to the same bits.",
-      {"surgeon train copy", "surgeon train copy --resume runs/latest --steps 900",
+      "Trains on generated sequences (copy, reverse, sort, induction, majority) or on the characters of a text. "
+      "Measured every few steps: for each head its entropy (nats), largest score, share of dead rows (||dw/ds|| < "
+      "1e-3), and the median and RMS over queries of the norm of dL/dq, where L is the mean loss, likewise for keys "
+      "and values; for each weight its gradient and how far a step moves it. Look at the held-out accuracy first, then "
+      "at which heads die. Ctrl-C finishes the step, saves a checkpoint and exits with code 130; --resume then gives "
+      "the same bits as a run that was never stopped.",
+      {"surgeon train copy", "surgeon train --resume runs/latest --steps 900",
        "surgeon train induction --scale none --positions rotary",
        "surgeon train text --d-model 128 --tokens 128 --steps 2000"},
       [](Options& o) -> std::function<void(Lab&)> {
         auto k = std::make_shared<Knobs>();
-        // First of all checks, and before anything is written, so that the run's own config says what it was.
-        o.require([&o, k] { return take_over(o, *k), true; }, "");
+        o.before_check([&o, k] { take_over(o, *k); });   // before any other check
         add_options(o, *k);
+        o.before_check([k] { build(*k); });
         return [&o, k](Lab& lab) { run(lab, *k, o); };
       },
       false};

@@ -1,10 +1,9 @@
 // surgeon twins: the same model, weights, data and order under different score rules, step by step side by side.
 #include <chrono>
 #include <cmath>
-#include <map>
+#include <optional>
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
@@ -26,58 +25,71 @@ struct Knobs : TrainKnobs {
   }
   std::vector<std::string> rules{"sqrt", "none"};
   std::int64_t seeds = 4, look_every = 20;
+  std::optional<Task> data = {};   // made when the options are checked
 };
 
 // A rule: parts joined by +, each a --scale, or qk-l2, qk-rms, off-by-one, sigmoid, cap=<number>.
 TrainKnobs under(const TrainKnobs& base, const std::string& rule) {
   TrainKnobs k = base;
   k.scale = "sqrt";
+  Options cap;
+  cap.add("--rules: cap", k.soft_cap, "", {.low = 0});
   for (std::size_t at = 0; at <= rule.size();) {
     const std::size_t end = std::min(rule.find('+', at), rule.size());
     const std::string part = rule.substr(at, end - at);
     at = end + 1;
     if (part == "qk-l2" || part == "qk-rms") k.qk_norm = part.substr(3);
     else if (part == "off-by-one" || part == "sigmoid") k.weighting = part;
-    else if (part.starts_with("cap=")) {
-      TransformerConfig number;
-      set_scale(part.substr(4), number);   // refuses what is no number
-      k.soft_cap = number.attention.scale.factor(1);
-    } else k.scale = part;
+    else if (part.starts_with("cap=")) cap.entries().front().set(part.substr(4));
+    else k.scale = part;
   }
-  TransformerConfig refuses;
-  set_scale(k.scale, refuses);
   return k;
 }
 
+// Everything that can be wrong with the options, before a folder is made.
+void check(Knobs& k) {
+  if (k.rules.size() < 2) throw UsageError("--rules: give at least two rules, such as sqrt,none");
+  k.data = make_task(k);
+  for (const std::string& rule : k.rules)
+    check_memory(model_config(under(k, rule), *k.data, Dtype::float32), k.batch);
+}
+
 void options(Options& o, Knobs& k) {
-  o.add("--rules", k.rules, "the twins' score rules: none, sqrt, inverse, log-n, learned or a number, joined by + with "
-                            "qk-l2, qk-rms, off-by-one, sigmoid, cap=<number>");
-  o.add("--task", k.task, "what they learn", {.choices = task_names()});
-  o.add("--file", k.file, "the text of the task text");
+  o.add("--rules", k.rules, "score rules to compare: none, sqrt, inverse, log-n, learned or a number, with "
+                            "qk-l2, qk-rms, off-by-one, sigmoid or cap=<number> added by +");
+  o.add("--task", k.task, "task to learn", {.choices = task_names()});
+  o.add("--file", k.file, "file to read when the task is text");
   add_model_options(o, k);
   add_training_options(o, k);
-  o.add("--seeds", k.seeds, "sets of twins, each with weights and data of its own",
+  o.add("--seeds", k.seeds, "sets of twins, each with its own weights and data",
         {.low = 1, .high = 1000, .quick = "2"});
-  o.add("--look-every", k.look_every, "steps between two looks at heads and held-out sequences", {.low = 1});
-  o.require([&k] {
-    for (const std::string& rule : k.rules) under(k, rule);
-    return k.rules.size() >= 2;
-  }, "--rules: twins are at least two");
+  o.add("--look-every", k.look_every, "steps between measurements of the heads and the held-out loss", {.low = 1});
+  o.before_check([&k] { check(k); });
 }
 
 // ---- One set of twins ----------------------------------------------------------------------------------------------
+// What one twin showed at one step; what has a value for each head is the mean over layers and heads.
+struct Moment {
+  std::int64_t step;
+  double loss, accuracy;                                   // held out
+  double distance;                                         // of its weights from the first twin's
+  double entropy, dead_rows, grad_q_median, grad_q_rms;
+};
+
 struct Parting {
-  std::string tensor = "none";            // of the first forward pass
-  double distance = 0;                    // |difference| / |the first twin's|
+  std::string tensor = "none";   // the first that differs from the first twin's in the first forward pass
+  double distance = 0;           // |difference| / |the first twin's|
 };
 
-struct Family {
-  std::vector<Row> rows;
-  std::vector<Parting> parting;           // of each twin from the first
-  std::vector<double> seconds;
+struct Twin {
+  Parting parting = {};
+  std::vector<Moment> moments = {};
+  double seconds = 0;            // spent in steps
 };
 
-// Where two models of equal weights first differ on a batch.
+struct Family { std::vector<Twin> twins; std::vector<Row> rows; };   // twins in the order of --rules
+
+// Where two models with equal weights first differ on a batch.
 Parting parting_of(const Trainer& a, const Trainer& b) {
   NoRecord pause;
   Rng rng(0);
@@ -111,213 +123,209 @@ double weight_distance(const Trainer& a, const Trainer& b) {
   return std::sqrt(apart / size);
 }
 
-Family raise(const Knobs& k, const Task& task, std::uint64_t seed, Dtype dtype) {
-  Family family;
-  std::vector<std::unique_ptr<Trainer>> twins;
-  for (const std::string& rule : k.rules) twins.push_back(std::make_unique<Trainer>(under(k, rule), task, seed, dtype));
-  family.seconds.assign(twins.size(), 0.0);
-  for (const auto& twin : twins) family.parting.push_back(parting_of(*twins[0], *twin));
+double mean_over_heads(const Look& look, const std::function<double(const HeadLook&)>& value) {
+  double sum = 0;
+  for (const HeadLook& head : look.heads) sum += value(head);
+  return sum / double(look.heads.size());
+}
+
+// Measures a twin; its rows, each beginning with `who`, are appended to `rows`.
+Moment look_at(Trainer& twin, const Trainer& first, const Row& who, std::vector<Row>& rows) {
+  const Look look = twin.look();
+  const Trainer::Score score = twin.held_out();
+  const Moment now{.step = look.step, .loss = score.loss, .accuracy = score.accuracy,
+                   .distance = weight_distance(first, twin),
+                   .entropy = mean_over_heads(look, [](const HeadLook& h) { return h.entropy; }),
+                   .dead_rows = mean_over_heads(look, [](const HeadLook& h) { return h.dead_rows; }),
+                   .grad_q_median = mean_over_heads(look, [](const HeadLook& h) { return h.grad_q.median; }),
+                   .grad_q_rms = mean_over_heads(look, [](const HeadLook& h) { return h.grad_q.rms; })};
+  for (const Row& row : rows_of(look)) rows.push_back(who + row);
+  rows.push_back(who + Row{{"kind", "validation"}, {"step", now.step}, {"loss", now.loss},
+                           {"accuracy", now.accuracy}, {"distance", now.distance}});
+  return now;
+}
+
+Family raise(const Knobs& k, std::uint64_t seed, Dtype dtype) {
+  using Clock = std::chrono::steady_clock;
+  Family family{std::vector<Twin>(k.rules.size()), {}};
+  std::vector<std::unique_ptr<Trainer>> trainers;
+  for (const std::string& rule : k.rules)
+    trainers.push_back(std::make_unique<Trainer>(under(k, rule), *k.data, seed, dtype));
+  const auto who = [&](std::size_t i) { return Row{{"rule", k.rules[i]}, {"seed", std::int64_t(seed)}}; };
   const auto look = [&](std::size_t i) {
-    const Row who{{"rule", k.rules[i]}, {"seed", std::int64_t(seed)}};
-    for (const Row& row : twins[i]->look()) family.rows.push_back(who + row);
-    const Trainer::Score score = twins[i]->held_out();
-    family.rows.push_back(who + Row{{"kind", "validation"}, {"step", twins[i]->done()}, {"loss", score.loss},
-                                    {"accuracy", score.accuracy}, {"distance", weight_distance(*twins[0], *twins[i])}});
+    family.twins[i].moments.push_back(look_at(*trainers[i], *trainers[0], who(i), family.rows));
   };
+  for (std::size_t i = 0; i < trainers.size(); ++i) family.twins[i].parting = parting_of(*trainers[0], *trainers[i]);
   for (std::int64_t step = 0; step < k.steps; ++step) {
-    for (std::size_t i = 0; i < twins.size(); ++i) {
+    for (std::size_t i = 0; i < trainers.size(); ++i) {
       if (step % k.look_every == 0) look(i);
-      const auto start = std::chrono::steady_clock::now();
-      const Trainer::Step done = twins[i]->step();
-      family.seconds[i] += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      family.rows.push_back({{"rule", k.rules[i]}, {"seed", std::int64_t(seed)}, {"kind", "step"}, {"step", step + 1},
-                             {"loss", done.loss}, {"gradient_norm", done.gradient_norm}});
+      const Clock::time_point start = Clock::now();
+      const Trainer::Step done = trainers[i]->step();
+      family.twins[i].seconds += std::chrono::duration<double>(Clock::now() - start).count();
+      family.rows.push_back(who(i) + Row{{"kind", "step"}, {"step", step + 1}, {"loss", done.loss},
+                                         {"gradient_norm", done.gradient_norm}});
     }
     Lab::stop_if_interrupted();
   }
-  for (std::size_t i = 0; i < twins.size(); ++i) look(i);
+  for (std::size_t i = 0; i < trainers.size(); ++i) look(i);
   return family;
 }
 
-// ---- What they have in common --------------------------------------------------------------------------------------
-// For a rule and a step, one number per seed: the mean over layers and heads where there are several.
+// ---- Over the seeds ------------------------------------------------------------------------------------------------
+// What all families showed: for one rule (by its place in --rules) and one moment, one number per seed.
 class Numbers {
  public:
-  explicit Numbers(const std::vector<Family>& families) {
-    for (const Family& family : families)
-      for (const Row& row : family.rows) add(row);
-  }
+  using Column = double Moment::*;
+  explicit Numbers(const std::vector<Family>& families) : families_(families) {}
 
-  std::vector<double> of(const std::string& rule, std::int64_t step, const std::string& column) const {
+  Statistics at(std::size_t rule, std::size_t moment, Column column) const {
     std::vector<double> values;
-    const auto found = all_.find({rule, column});
-    if (found == all_.end() || !found->second.contains(step)) return values;
-    for (const auto& [seed, sum] : found->second.at(step)) values.push_back(sum.sum / sum.n);
-    return values;
+    for (const Family& family : families_) values.push_back(family.twins[rule].moments[moment].*column);
+    return statistics(values);
   }
+  Statistics at_start(std::size_t rule, Column column) const { return at(rule, 0, column); }
+  Statistics at_end(std::size_t rule, Column column) const { return at(rule, moments(rule).size() - 1, column); }
 
-  Series curve(const std::string& rule, const std::string& column) const {
-    Series series{.name = rule, .points = false};
-    const auto found = all_.find({rule, column});
-    if (found == all_.end()) return series;
-    for (const auto& [step, seeds] : found->second) {
-      const Statistics s = statistics(of(rule, step, column));
-      series.x.push_back(double(step));
+  Series curve(std::size_t rule, Column column, const std::string& name) const {
+    Series series{.name = name, .points = false};
+    for (std::size_t m = 0; m < moments(rule).size(); ++m) {
+      const Statistics s = at(rule, m, column);
+      const double se = s.n > 1 ? s.se : 0.0;
+      series.x.push_back(double(moments(rule)[m].step));
       series.y.push_back(s.mean);
-      series.low.push_back(s.n > 1 ? s.mean - s.se : s.mean);
-      series.high.push_back(s.n > 1 ? s.mean + s.se : s.mean);
+      series.low.push_back(s.mean - se);
+      series.high.push_back(s.mean + se);
     }
     return series;
   }
 
-  // The first step at which the mean over seeds is at least `least`; -1: never.
-  std::int64_t first(const std::string& rule, const std::string& column, double least) const {
-    const Series series = curve(rule, column);
-    for (std::size_t i = 0; i < series.y.size(); ++i)
-      if (series.y[i] >= least) return std::int64_t(series.x[i]);
+  // The first step at which the mean accuracy over the seeds is at least `least`; -1 if there is none.
+  std::int64_t first_step(std::size_t rule, double least) const {
+    for (std::size_t m = 0; m < moments(rule).size(); ++m)
+      if (at(rule, m, &Moment::accuracy).mean >= least) return moments(rule)[m].step;
     return -1;
   }
 
- private:
-  struct Sum { double sum = 0; double n = 0; };
-  using BySeed = std::map<std::int64_t, Sum>;
-  std::map<std::pair<std::string, std::string>, std::map<std::int64_t, BySeed>> all_;   // rule and column, step, seed
-
-  void add(const Row& row) {
-    std::string rule, kind;
-    std::int64_t seed = 0, step = 0;
-    for (const auto& [column, value] : row) {
-      if (column == "rule") rule = std::get<std::string>(value);
-      if (column == "kind") kind = std::get<std::string>(value);
-      if (column == "seed") seed = std::get<std::int64_t>(value);
-      if (column == "step") step = std::get<std::int64_t>(value);
-    }
-    if (kind != "head" && kind != "validation" && kind != "step") return;
-    for (const auto& [column, value] : row) {
-      const double* x = std::get_if<double>(&value);
-      if (!x || (kind == "step" && column == "loss")) continue;   // held-out loss is the one that counts
-      auto& [sum, n] = all_[{rule, column}][step][seed];
-      sum += *x;
-      n += 1;
-    }
+  double seconds(std::size_t rule) const {   // mean over the seeds
+    double sum = 0;
+    for (const Family& family : families_) sum += family.twins[rule].seconds;
+    return sum / double(families_.size());
   }
 
+ private:
+  const std::vector<Moment>& moments(std::size_t rule) const { return families_[0].twins[rule].moments; }
+  const std::vector<Family>& families_;
 };
 
-std::string shown(const std::vector<double>& values) {
-  const Statistics s = statistics(values);
-  return s.n > 1 ? with_error(s.mean, s.se) : number(s.mean);
-}
+std::string shown(const Statistics& s) { return s.n > 1 ? with_error(s.mean, s.se) : number(s.mean); }
 
-void show_tables(Lab& lab, const Knobs& k, const Numbers& numbers, const std::vector<Family>& families) {
-  Table learning{"Learning (mean and standard error over seeds)",
-                 {"rule", "held-out loss", "accuracy", "90 % at step", "after s", "ms/step"}, {}};
-  const std::string first = "step 0", last = fmt::format("step {}", k.steps);
-  Table rows{"Attention", {"rule", "entropy, " + first, last, "dead rows, " + first, last, "weights apart"}, {}};
-  Table gradients{"Gradient of the queries", {"rule", "median |dQ|, " + first, last, "RMS |dQ|, " + first, last}, {}};
+void show_tables(Lab& lab, const Knobs& k, const Numbers& numbers) {
+  Table learning{fmt::format("After {} steps, mean over {} seed{}; in brackets the standard error of the last digit",
+                             k.steps, k.seeds, k.seeds == 1 ? "" : "s"),
+                 {"rule", "held-out loss", "accuracy", "steps to 90 %", "s to 90 %", "ms/step"}, {}};
+  Table attention{"Entropy (nats) and share of dead rows at the start and at the end; distance of the weights from the "
+                  "first twin's at the end",
+                  {"rule", "entropy, start", "end", "dead, start", "end", "distance"}, {}};
+  Table gradients{"|dQ|: the norm of each query's gradient, at the start and at the end",
+                  {"rule", "median, start", "end", "RMS, start", "end"}, {}};
   for (std::size_t i = 0; i < k.rules.size(); ++i) {
-    const std::string& rule = k.rules[i];
-    const auto at_end = [&](const char* column) { return numbers.of(rule, k.steps, column); };
-    std::vector<double> milliseconds;
-    for (const Family& f : families) milliseconds.push_back(1000 * f.seconds[i] / double(k.steps));
-    const std::int64_t step = numbers.first(rule, "accuracy", 0.9);
-    const double pace = statistics(milliseconds).mean;
-    learning.rows.push_back({rule, shown(at_end("loss")), shown(at_end("accuracy")),
-                             step < 0 ? "never" : std::to_string(step),
-                             step < 0 ? "" : number(double(step) * pace / 1000), number(pace)});
-    const auto both_ends = [&](const char* column) {
-      const auto at = [&](std::int64_t when) { return number(statistics(numbers.of(rule, when, column)).mean, 2); };
-      return std::pair{at(0), at(k.steps)};
-    };
-    const auto entropy = both_ends("entropy"), dead = both_ends("dead_rows");
-    const auto median = both_ends("grad_q_median"), rms = both_ends("grad_q_rms");
-    rows.rows.push_back({rule, entropy.first, entropy.second, dead.first, dead.second, shown(at_end("distance"))});
-    gradients.rows.push_back({rule, median.first, median.second, rms.first, rms.second});
+    const auto start = [&](Numbers::Column c) { return number(numbers.at_start(i, c).mean, 2); };
+    const auto end = [&](Numbers::Column c) { return number(numbers.at_end(i, c).mean, 2); };
+    const std::int64_t step = numbers.first_step(i, 0.9);
+    const double pace = numbers.seconds(i) / double(k.steps);
+    learning.rows.push_back({k.rules[i], shown(numbers.at_end(i, &Moment::loss)),
+                             shown(numbers.at_end(i, &Moment::accuracy)), step < 0 ? "never" : std::to_string(step),
+                             step < 0 ? "-" : number(double(step) * pace), number(1000 * pace)});
+    attention.rows.push_back({k.rules[i], start(&Moment::entropy), end(&Moment::entropy), start(&Moment::dead_rows),
+                              end(&Moment::dead_rows), shown(numbers.at_end(i, &Moment::distance))});
+    gradients.rows.push_back({k.rules[i], start(&Moment::grad_q_median), end(&Moment::grad_q_median),
+                              start(&Moment::grad_q_rms), end(&Moment::grad_q_rms)});
   }
-  for (const Table* table : {&learning, &rows, &gradients}) lab.show(*table);
+  for (const Table* table : {&learning, &attention, &gradients}) lab.show(*table);
 }
 
 void draw(Lab& lab, const Knobs& k, const Numbers& numbers) {
-  const auto chart = [&](const char* title, const char* column, bool log_y) {
-    LineChart c{.title = title, .x_label = "step", .log_y = log_y};
-    for (const std::string& rule : k.rules) c.series.push_back(numbers.curve(rule, column));
+  const auto chart = [&](const char* title, const char* y_label, Numbers::Column column, bool log_y) {
+    LineChart c{.title = title, .x_label = "step", .y_label = y_label, .log_y = log_y};
+    for (std::size_t i = 0; i < k.rules.size(); ++i) c.series.push_back(numbers.curve(i, column, k.rules[i]));
     return c;
   };
   lab.draw({.name = "learning", .title = "Twins: the same weights, data and order",
-            .panels = {chart("Held-out loss", "loss", true), chart("Accuracy", "accuracy", false)}});
+            .panels = {chart("Held-out loss", "nats", &Moment::loss, true),
+                       chart("Held-out accuracy", "share", &Moment::accuracy, false)}});
+  if (k.layers == 0) return;
   lab.draw({.name = "heads", .title = "Twins: inside the heads",
-            .panels = {chart("Entropy", "entropy", false), chart("Dead rows", "dead_rows", false),
-                       chart("Median |dQ|", "grad_q_median", true), chart("RMS |dQ|", "grad_q_rms", true)},
+            .panels = {chart("Entropy", "nats", &Moment::entropy, false),
+                       chart("Dead rows", "share", &Moment::dead_rows, false),
+                       chart("Median |dQ|", "norm per query", &Moment::grad_q_median, true),
+                       chart("RMS |dQ|", "norm per query", &Moment::grad_q_rms, true)},
             .columns = 2});
 }
 
-// Only what was measured, in the direction in which it came out.
-std::string verdict_on(const Knobs& k, const Numbers& numbers, const std::string& rule) {
-  const std::string& first = k.rules[0];
-  const auto mean = [&](const std::string& who, std::int64_t step, const char* column) {
-    return statistics(numbers.of(who, step, column)).mean;
-  };
-  const auto se = [&](const char* column) {
-    const double a = statistics(numbers.of(first, k.steps, column)).se;
-    const double b = statistics(numbers.of(rule, k.steps, column)).se;
-    return std::sqrt(a * a + b * b);
-  };
-  const double gap = mean(rule, k.steps, "loss") - mean(first, k.steps, "loss"), error = se("loss");
-  std::string text = fmt::format("{} against {}: at the start {:.0f} % of the rows are dead against {:.0f} %, the "
-                                 "median |dQ| is {} times as large and its RMS {} times. ",
-                                 rule, first, 100 * mean(rule, 0, "dead_rows"), 100 * mean(first, 0, "dead_rows"),
-                                 number(mean(rule, 0, "grad_q_median") / mean(first, 0, "grad_q_median"), 2),
-                                 number(mean(rule, 0, "grad_q_rms") / mean(first, 0, "grad_q_rms"), 2));
-  if (k.seeds == 1)
-    return text + fmt::format("After {} steps its held-out loss is {} {}; one seed does not tell how much of that is "
-                              "chance.", k.steps, number(std::abs(gap), 2), gap > 0 ? "higher" : "lower");
-  if (!(std::abs(gap) > 2 * error))
-    return text + fmt::format("After {} steps their held-out losses differ by no more than chance over {} seeds.",
-                              k.steps, k.seeds);
-  text += fmt::format("After {} steps its held-out loss is {} {} ({:.1f} standard errors), ", k.steps,
-                      number(std::abs(gap), 2), gap > 0 ? "higher" : "lower", std::abs(gap) / error);
-  const double dead = mean(rule, 0, "dead_rows") - mean(first, 0, "dead_rows");
-  if (std::abs(dead) < 0.005) return text + "which dead rows do not explain.";
-  return text + ((dead > 0) == (gap > 0) ? "as its dead rows suggest." : "against what its dead rows suggest.");
+// ---- In words ------------------------------------------------------------------------------------------------------
+std::string parting_text(const Knobs& k, std::size_t rule, const Parting& parting) {
+  if (parting.tensor == "none") return fmt::format("{} and {} start out the same.", k.rules[0], k.rules[rule]);
+  return fmt::format("{} and {} differ before the first step, from {} on (relative distance {}).", k.rules[0],
+                     k.rules[rule], parting.tensor, number(parting.distance));
+}
+
+// The losses' difference in their common standard error decides; dead rows only say whether they point the same way.
+std::string outcome_text(const Knobs& k, const Statistics& own, const Statistics& first, double more_dead_rows) {
+  const double gap = own.mean - first.mean, error = std::hypot(own.se, first.se);
+  const std::string how_much = fmt::format("{} {}", number(std::abs(gap), 2), gap > 0 ? "higher" : "lower");
+  if (k.seeds == 1) return how_much + " (one seed: no error bar)";
+  if (!(std::abs(gap) > 2 * error)) return "the same within two standard errors";
+  const std::string text = fmt::format("{} ({:.1f} standard errors), ", how_much, std::abs(gap) / error);
+  if (std::abs(more_dead_rows) < 0.005) return text + "which dead rows do not explain";
+  return text + ((more_dead_rows > 0) == (gap > 0) ? "as its dead rows suggest" : "against what its dead rows suggest");
+}
+
+std::string verdict_on(const Knobs& k, const Numbers& numbers, std::size_t rule) {
+  const auto start = [&](std::size_t i, Numbers::Column column) { return numbers.at_start(i, column).mean; };
+  const auto times = [&](Numbers::Column column) { return number(start(rule, column) / start(0, column), 2); };
+  const double dead = start(rule, &Moment::dead_rows), dead_first = start(0, &Moment::dead_rows);
+  std::string text = fmt::format("{} against {}: held-out loss after {} steps is {}.", k.rules[rule], k.rules[0],
+                                 k.steps, outcome_text(k, numbers.at_end(rule, &Moment::loss),
+                                                       numbers.at_end(0, &Moment::loss), dead - dead_first));
+  if (k.layers == 0) return text;
+  return text + fmt::format(" At the start: {:.0f} % dead rows against {:.0f} %, median |dQ| {} times and RMS |dQ| {} "
+                            "times as large.", 100 * dead, 100 * dead_first, times(&Moment::grad_q_median),
+                            times(&Moment::grad_q_rms));
 }
 
 void run(Lab& lab, const Knobs& k) {
-  const Task task = make_task(k.task, {.tokens = k.tokens, .symbols = k.symbols, .file = k.file});
-  if (!task.note.empty()) lab.warn(task.note);
-  for (const std::string& rule : k.rules) check_memory(model_config(under(k, rule), task, lab.dtype()), k.batch);
+  if (!k.data->note.empty()) lab.warn(k.data->note);
+  for (const std::string& rule : k.rules) check_memory(model_config(under(k, rule), *k.data, lab.dtype()), k.batch);
   std::vector<Family> families(static_cast<std::size_t>(k.seeds));
   lab.for_each(k.seeds, "twins", [&](std::int64_t i) {
-    families[std::size_t(i)] = raise(k, task, lab.seed() + std::uint64_t(i), lab.dtype());
+    families[std::size_t(i)] = raise(k, lab.seed() + std::uint64_t(i), lab.dtype());
   });
   for (const Family& family : families)
     for (const Row& row : family.rows) lab.row(row);
   const Numbers numbers(families);
-  show_tables(lab, k, numbers, families);
+  show_tables(lab, k, numbers);
   for (std::size_t i = 1; i < k.rules.size(); ++i) {
-    const Parting& parting = families[0].parting[i];
-    lab.say(parting.tensor == "none"
-                ? fmt::format("{} and {} are the same before the first step.", k.rules[0], k.rules[i])
-                : fmt::format("{} and {} part before the first step, at {}, by {} of its norm.", k.rules[0], k.rules[i],
-                              parting.tensor, number(parting.distance)));
+    const Parting& parting = families[0].twins[i].parting;
+    lab.say(parting_text(k, i, parting));
     lab.result("parts_at_" + k.rules[i], parting.tensor);
   }
-  for (const std::string& rule : k.rules) {
-    lab.result("loss_" + rule, statistics(numbers.of(rule, k.steps, "loss")).mean);
-    lab.result("accuracy_" + rule, statistics(numbers.of(rule, k.steps, "accuracy")).mean);
+  for (std::size_t i = 0; i < k.rules.size(); ++i) {
+    lab.result("loss_" + k.rules[i], numbers.at_end(i, &Moment::loss).mean);
+    lab.result("accuracy_" + k.rules[i], numbers.at_end(i, &Moment::accuracy).mean);
   }
   draw(lab, k, numbers);
-  for (std::size_t i = 1; i < k.rules.size(); ++i) lab.verdict(verdict_on(k, numbers, k.rules[i]));
+  for (std::size_t i = 1; i < k.rules.size(); ++i) lab.verdict(verdict_on(k, numbers, i));
 }
 
 }  // namespace
 
 Experiment twins() {
   return {"twins",
-          "What does a score rule do to learning, when all else is the same?",
-          "Trains twins that share weights, data and order and differ in the rule for their scores, over several "
-          "seeds. Measures held-out loss and accuracy, entropy, dead rows and the gradients of Q, K and V as they "
-          "learn, and where the twins part. Look at the step that reaches 90 %, then at the median and the RMS of "
-          "|dQ|: they can move in opposite directions.",
+          "What does a score rule do to learning when all else is the same?",
+          "Trains twins that share weights, data and order and differ only in how scores are computed, over several "
+          "seeds. Measured: held-out loss and accuracy; entropy, dead rows (||dw/ds|| < 1e-3) and the norms of each "
+          "query's, key's and value's gradient of the mean loss; and where the twins first differ. Look at the step "
+          "that reaches 90 %, then at the median and the RMS of |dQ|: they can move in opposite directions.",
           {"surgeon twins", "surgeon twins --rules sqrt,none,inverse,qk-l2+10 --task copy --seeds 8"},
           knobs<Knobs>(options, run),
           false};

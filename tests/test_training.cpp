@@ -9,6 +9,7 @@
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -114,6 +115,22 @@ TEST_CASE("each task asks what it says, of tokens that the model reads") {
   }
 }
 
+TEST_CASE("majority: one symbol is more frequent than every other, of 2 symbols or of 1,000,000") {
+  for (const std::int64_t symbols : {1, 2, 100000, 1000000}) {
+    CAPTURE(symbols);
+    const Task task = make_task("majority", {.tokens = 32, .symbols = symbols});
+    Rng rng(4);
+    const Batch batch = task.draw(rng, 64);
+    for (std::int64_t b = 0; b < 64; ++b) {
+      std::map<double, int> counts;
+      for (std::int64_t t = 0; t < 31; ++t) ++counts[batch.tokens.at({b, t})];
+      const double answer = batch.targets.at({b, 31});
+      for (const auto& [token, count] : counts)
+        if (token != answer) CHECK(count < counts[answer]);
+    }
+  }
+}
+
 TEST_CASE("text: characters, not bytes; the held-out tenth is not trained on; bytes where it is no UTF-8") {
   const Folder folder;
   std::string text;
@@ -144,7 +161,7 @@ TEST_CASE("tasks refuse what cannot be") {
   };
   refused("copy", {.tokens = 7}, "7 is odd");
   refused("induction", {.tokens = 32, .symbols = 8}, "--symbols");
-  refused("copy", {.file = "x"}, "only text");
+  refused("copy", {.file = "x"}, "the task text only");
   refused("text", {.file = (folder / "none").string()}, "cannot read");
   refused("text", {.file = folder.path.string()}, "cannot read");
   write_bytes(folder / "empty", "");
@@ -163,15 +180,52 @@ TEST_CASE("looking at heads and gradients changes no bit of what is learnt") {
   CHECK(equal(a.model().parameters(), b.model().parameters()));
 }
 
-TEST_CASE("what a look says is there for each head and each parameter") {
+TEST_CASE("a look has finite numbers for each head and each parameter, and its rows carry them") {
   Trainer trainer = trainer_of(tiny());
-  const std::vector<Row> rows = trainer.look();
-  CHECK(rows.size() == 4 + trainer.model().parameters().size());   // 2 layers of 2 heads
+  const Look look = trainer.look();
+  REQUIRE(look.heads.size() == 4);   // 2 layers of 2 heads
+  CHECK(look.heads[3].layer == 1);
+  CHECK(look.heads[3].head == 1);
+  REQUIRE(look.weights.size() == trainer.model().parameters().size());
+  const std::vector<Row> rows = rows_of(look);
+  CHECK(rows.size() == look.heads.size() + look.weights.size());
   for (const Row& row : rows)
     for (const auto& cell : row)
       if (const double* x = std::get_if<double>(&cell.second)) CHECK_MESSAGE(std::isfinite(*x), cell.first);
   trainer.step();
-  CHECK(trainer.updates().size() == trainer.model().parameters().size());
+  const std::vector<WeightUpdate> updates = trainer.updates();
+  REQUIRE(updates.size() == look.weights.size());
+  CHECK(updates[0].name == look.weights[0].name);
+  CHECK(updates[0].ratio > 0);
+  CHECK(rows_of(updates, 1).size() == updates.size());
+}
+
+TEST_CASE("accumulated batches give the gradient of the mean over all their targets, however many each asks for") {
+  TrainKnobs k = tiny();
+  k.dropout = 0.0;
+  k.optimizer = "sgd";
+  const Task copy = make_task("copy", {.tokens = 8, .symbols = 6});
+  Rng rng(5);
+  const Batch many = copy.draw(rng, 4);
+  Batch few = copy.draw(rng, 4);
+  const auto all = few.targets.values<std::int64_t>();
+  std::vector<std::int64_t> targets(all.begin(), all.end());
+  std::fill(targets.begin() + 6, targets.end(), -100);
+  few.targets = tensor(targets, few.targets.shape());
+  const auto after_a_step = [&](std::vector<Batch> parts) {
+    Task task = copy;
+    k.accumulate = std::ssize(parts);
+    std::size_t next = 0;
+    task.draw = [&next, parts](Rng&, std::int64_t) { return parts[next++ % parts.size()]; };
+    Trainer trainer(k, task, 1, Dtype::float64);
+    const double loss = trainer.step().loss;
+    return std::pair{loss, copy_of(trainer.model().parameters())};
+  };
+  const auto [loss, weights] = after_a_step({many, few});
+  const auto [whole_loss, whole] =
+      after_a_step({{concat({many.tokens, few.tokens}, 0), concat({many.targets, few.targets}, 0)}});
+  CHECK(loss == doctest::Approx(whole_loss).epsilon(1e-12));
+  for (const auto& [name, weight] : weights) CHECK_MESSAGE(max(abs(weight - whole[name])).item() < 1e-12, name);
 }
 
 TEST_CASE("N steps, saved, loaded and N more are 2 N steps, bit for bit, with every optimizer") {
@@ -267,6 +321,9 @@ TEST_CASE("surgeon train: stopped and resumed, or killed and resumed, it ends wi
   CHECK_MESSAGE(resumed.exit == 0, resumed.err);
   const auto last = [&](const char* run) { return read_bytes(folder / run / "checkpoints" / "last.safetensors"); };
   CHECK(last("through") == last("resumed"));
+  CHECK(read_bytes(folder / "through" / "metrics.csv") == read_bytes(folder / "resumed" / "metrics.csv"));   // whole
+  CHECK(read_bytes(folder / "through" / "figures" / "learning.csv") ==
+        read_bytes(folder / "resumed" / "figures" / "learning.csv"));
 
   const pid_t child = fork();
   if (child == 0) {
@@ -327,9 +384,60 @@ TEST_CASE("surgeon train: what makes no sense is one line and exit 2, and no fol
   refused({"--heads", "3"}, "--heads must divide --d-model");
   refused({"--kv-heads", "3"}, "--kv-heads");
   refused({"--tokens", "7"}, "odd");
-  refused({"--resume", (folder / "none").string()}, "there is no");
-  refused({"--file", "x"}, "only text");
+  refused({"--resume", (folder / "none").string()}, "does not exist");
+  refused({"--file", "x"}, "the task text only");
+  refused({"--outliers", "0.5"}, "--outliers must be 0 or at least 1");
   refused({"--d-model", "1000000", "--heads", "1", "--layers", "1000"}, "GiB");
+}
+
+TEST_CASE("surgeon train --resume runs/latest goes on from the run that it means, without naming the task") {
+  const Folder folder;
+  const fs::path before = fs::current_path();
+  write_bytes(folder / "some.txt", std::string(200, 'a') + std::string(200, 'b'));
+  fs::current_path(folder.path);
+  const Said stopped = surgeon_says({"train", "text", "--file", "some.txt", "--tokens", "8", "--d-model", "8",
+                                     "--heads", "2", "--batch", "4", "--steps", "6", "--stop-after", "3"});
+  const fs::path first = fs::read_symlink("runs/latest");
+  const Said wrong = surgeon_says({"train", "--resume", "runs/latest", "--heads", "3"});
+  const fs::path still = fs::read_symlink("runs/latest");
+  const Said resumed = surgeon_says({"train", "--resume", "runs/latest", "--sample-length", "0"});
+  const fs::path second = fs::read_symlink("runs/latest");
+  const std::string config = read_bytes("runs/latest/config.json");
+  fs::current_path(before);
+  CHECK(stopped.exit == 130);
+  CHECK(stopped.out.find("surgeon train --resume runs/" + first.string()) != std::string::npos);
+  CHECK(wrong.exit == 2);
+  CHECK(still == first);
+  CHECK_MESSAGE(resumed.exit == 0, resumed.err);
+  CHECK(resumed.out.find("after step 3") != std::string::npos);
+  CHECK(second != first);
+  CHECK_MESSAGE(config.find((folder / "some.txt").string()) != std::string::npos, config);   // whole, not as typed
+}
+
+TEST_CASE("surgeon train: without a task and a run to resume it says what is missing") {
+  const Said said = surgeon_says({"train"});
+  CHECK(said.exit == 2);
+  CHECK(said.err.find("task is missing") != std::string::npos);
+}
+
+TEST_CASE("surgeon train --resume: a checkpoint's numbers are checked, naming file, key and value") {
+  const Folder folder;
+  const Trainer trainer = trainer_of(tiny());
+  const auto refused = [&](const std::string& config, const char* says) {
+    trainer.save(folder / "odd.safetensors", config);
+    const Said said = surgeon_says({"train", "--resume", (folder / "odd.safetensors").string(), "--out",
+                                    (folder / "refused").string()});
+    CHECK(said.exit == 2);
+    CHECK_MESSAGE(said.err.find("odd.safetensors") != std::string::npos, said.err);
+    CHECK_MESSAGE(said.err.find(says) != std::string::npos, said.err);
+    CHECK(!fs::exists(folder / "refused"));
+  };
+  refused("task=copy\n", "is not a checkpoint of surgeon train");
+  refused("task=copy\nseed=1\ndtype=float32\nthreads=2000000000\n", "threads: 2000000000");
+  refused("task=copy\nseed=one\ndtype=float32\nthreads=1\n", "seed: \"one\"");
+  refused("task=copy\nseed=1\ndtype=int8\nthreads=1\n", "dtype: \"int8\"");
+  refused("task=copy\nseed=1\ndtype=float32\nthreads=1\n--heads=many\n", "--heads: \"many\"");
+  refused("task=copy\nseed=1\ndtype=float32\nthreads=1\n", "embedding.weight");   // other sizes than the defaults
 }
 
 TEST_CASE("surgeon twins and compare run, and say where things part") {
@@ -356,9 +464,11 @@ TEST_CASE("surgeon twins and compare run, and say where things part") {
   CHECK(same.exit == 0);
   CHECK(same.out.find("bit for bit") != std::string::npos);
   CHECK(apart.out.find("lr") != std::string::npos);
-  CHECK(apart.out.find("They part at kind update, step 1") != std::string::npos);
+  CHECK(apart.out.find("The runs first differ at kind update, step 1") != std::string::npos);
   CHECK(apart.out.find("embedding.weight") != std::string::npos);
   CHECK(surgeon_says({"compare", (folder / "a").string(), (folder / "none").string()}).exit == 2);
+  write_bytes(folder / "b" / "config.json", std::string(400000, '[') + std::string(400000, ']'));
+  CHECK(compare("b", "a").exit == 1);
 }
 
 }
