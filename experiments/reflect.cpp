@@ -1,7 +1,6 @@
 // Part 6 of the notebook: its four questions, answered by measurement.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "experiments/figures.hpp"
 #include "experiments/lab.hpp"
@@ -17,17 +16,18 @@ struct Knobs {
 };
 
 void options(Options& o, Knobs& k) {
-  o.add("--d-k", k.d_k, "sizes of queries and keys, questions 1 and 2", {.low = 1, .high = 1 << 20});
-  o.add("--tokens", k.tokens, "queries and keys in a draw", {.low = 2, .high = 512});
-  o.add("--seeds", k.seeds, "draws", {.low = 1, .high = 1e6, .quick = "100"});
-  o.add("--d-model", k.d_model, "width of the model, questions 3 and 4", {.low = 2, .high = 1024});
-  o.add("--heads", k.heads, "heads; they divide --d-model", {.low = 2, .high = 64});
+  o.add("--d-k", k.d_k, "sizes of queries and keys, for questions 1 and 2", {.low = 1, .high = 1 << 20});
+  o.add("--tokens", k.tokens, "number of queries and keys", {.low = 2, .high = 512});
+  o.add("--seeds", k.seeds, "number of random draws; question 4 uses at most 100",
+        {.low = 1, .high = 1e6, .quick = "100"});
+  o.add("--d-model", k.d_model, "width of the model, for questions 3 and 4", {.low = 2, .high = 1024});
+  o.add("--heads", k.heads, "number of heads, for questions 3 and 4; must divide --d-model", {.low = 2, .high = 64});
   o.require([&k] { return k.d_model % k.heads == 0; }, "--heads must divide --d-model");
 }
 
 double Phi(double x) { return std::erfc(-x / std::sqrt(2.0)) / 2; }
 
-// Streams of the seed, so that no question shares its draws with another.
+// Each question has its own streams of the seed, so that none shares draws with another.
 std::uint64_t stream(int question, std::int64_t size, std::int64_t seed) {
   return std::uint64_t(question) << 60 | std::uint64_t(size) << 32 | std::uint64_t(seed);
 }
@@ -39,7 +39,7 @@ const std::vector<Fill> fills = {{false, Dtype::float32, -100},      {true, Dtyp
                                  {false, Dtype::float32, -INFINITY}, {true, Dtype::float32, -INFINITY},
                                  {false, Dtype::float64, -INFINITY}, {true, Dtype::float64, -INFINITY}};
 
-// Of one draw: the variance of its scores; for each fill the weight on forbidden keys, of row 0 and of the mean row.
+// One draw: the variance of its scores, and for each fill the weight on forbidden keys, in row 0 and in the mean row.
 struct Leaks { double variance = 0; std::vector<double> first = {}, mean = {}; };
 
 Leaks leaks_of(const Tensor& Q, const Tensor& K, std::int64_t d_k) {
@@ -63,61 +63,102 @@ std::vector<double> column(const std::vector<Leaks>& draws, const std::function<
   return values;
 }
 
-void scores_and_fills(Lab& lab, const Knobs& k) {
-  Table variances{"1. Variance of the unscaled scores beside d_k; in brackets the standard error of the last digit",
-                  {"d_k", "variance", "theory", "z"},
-                  {}};
-  Table leaks{"2. Weight that a causal mask with -100 for -inf leaks to forbidden keys, first row",
+// All draws for one d_k, summed up.
+struct Summary {
+  std::int64_t d_k;
+  Statistics variance;
+  std::vector<Statistics> first, mean;   // by fill
+  double theory;                         // the weight that -100 leaks in row 0, unscaled
+};
+
+Summary summary_of(Lab& lab, const Knobs& k, std::int64_t d_k) {
+  std::vector<Leaks> draws(static_cast<std::size_t>(k.seeds));
+  lab.for_each(k.seeds, "reflect: d_k = " + std::to_string(d_k), [&](std::int64_t i) {
+    Rng rng = lab.rng(stream(1, d_k, i));
+    const Tensor Q = randn({k.tokens, d_k}, rng, Dtype::float64), K = randn({k.tokens, d_k}, rng, Dtype::float64);
+    draws[std::size_t(i)] = leaks_of(Q, K, d_k);
+  });
+  Summary s{.d_k = d_k, .variance = statistics(column(draws, [](const Leaks& l) { return l.variance; })),
+            .first = {}, .mean = {},
+            .theory = Phi((std::log(double(k.tokens - 1)) - 100) / std::sqrt(double(d_k)))};
+  for (std::size_t f = 0; f < fills.size(); ++f) {
+    s.first.push_back(statistics(column(draws, [f](const Leaks& l) { return l.first[f]; })));
+    s.mean.push_back(statistics(column(draws, [f](const Leaks& l) { return l.mean[f]; })));
+  }
+  return s;
+}
+
+double variance_z(const Summary& s) { return (s.variance.mean - double(s.d_k)) / s.variance.se; }
+
+void write_rows(Lab& lab, const Knobs& k, const Summary& s) {
+  lab.row(Row{{"question", std::int64_t{1}}, {"d_k", s.d_k}, {"metric", "score_variance"}} + s.variance +
+          Row{{"theory", double(s.d_k)}, {"z", variance_z(s)}});
+  for (std::size_t f = 0; f < fills.size(); ++f) {
+    const Fill& fill = fills[f];
+    const Row name = {{"question", std::int64_t{2}},
+                      {"d_k", s.d_k},
+                      {"scaled", fill.scaled},
+                      {"dtype", to_string(fill.dtype)},
+                      {"fill", std::isinf(fill.value) ? std::string("-inf") : number(fill.value)}};
+    Row first = name + Row{{"metric", "leak_first_row"}} + s.first[f];
+    if (!fill.scaled && !std::isinf(fill.value)) {
+      // An event rarer than 1 / seeds may not occur in any draw; then the theory's own standard error counts.
+      const double error = std::max(s.first[f].se, std::sqrt(s.theory * (1 - s.theory) / double(k.seeds)));
+      first = first + Row{{"theory", s.theory}, {"z", (s.first[f].mean - s.theory) / error}};
+    }
+    lab.row(first);
+    lab.row(name + Row{{"metric", "leak_mean_row"}} + s.mean[f]);
+  }
+}
+
+void show_variances(Lab& lab, const std::vector<Summary>& all) {
+  Table table{"1. Variance of the unscaled scores; in brackets the standard error of the last digit",
+              {"d_k", "variance", "theory", "z"},
+              {}};
+  for (const Summary& s : all)
+    table.rows.push_back({std::to_string(s.d_k), with_error(s.variance.mean, s.variance.se), std::to_string(s.d_k),
+                          fixed(variance_z(s), 1)});
+  lab.show(table);
+  const Summary& last = all.back();
+  lab.verdict("1. The variance of a score is d_k (measured " + with_error(last.variance.mean, last.variance.se) +
+              " at d_k = " + std::to_string(last.d_k) + "); dividing by sqrt(d_k) makes it 1.");
+}
+
+void show_leaks(Lab& lab, const std::vector<Summary>& all) {
+  Table table{"2. Weight on forbidden keys in the first row of a causal mask that fills with -100; last column: -inf",
               {"d_k", "unscaled, 32 bit", "theory", "scaled, 32 bit", "scaled, 64 bit", "-inf"},
               {}};
+  double infinite = 0, worst = 0, worst_scaled = 0;
+  for (const Summary& s : all) {
+    table.rows.push_back({std::to_string(s.d_k), with_error(s.first[0].mean, s.first[0].se),
+                          s.theory < 1e-9 ? "< 1e-9" : number(s.theory, 2), number(s.first[1].mean, 2),
+                          number(s.first[3].mean, 2), number(s.first[4].mean)});
+    worst = std::max(worst, s.first[0].mean), worst_scaled = std::max(worst_scaled, s.first[1].mean);
+    for (std::size_t f = 0; f < fills.size(); ++f)
+      if (std::isinf(fills[f].value)) infinite = std::max({infinite, s.mean[f].p95, s.mean[f].mean});
+  }
+  lab.show(table);
+  lab.check(infinite == 0, "a fill of -inf leaks exactly 0, for every d_k, scale and dtype");
+  lab.verdict("2. Unscaled, a fill of -100 is not a mask: it leaves up to " + number(100 * worst, 2) +
+              " % of the first row's weight on forbidden keys, because scores have standard deviation sqrt(d_k). "
+              "Scaled, it leaks at most " +
+              number(worst_scaled, 1) + ", about exp(-100). -inf leaks exactly 0.");
+}
+
+void draw_scores_and_fills(Lab& lab, const std::vector<Summary>& all) {
   Series measured{.name = "measured"}, line{.name = "theory: d_k", .colour = 6, .dashed = true, .points = false};
   Series bare{.name = "unscaled, measured", .colour = 1},
       predicted{.name = "theory: Phi((ln(n-1) - 100) / sqrt(d_k))", .colour = 6, .dashed = true, .points = false};
-  double infinite = 0, worst = 0, worst_scaled = 0;
-  for (std::int64_t d_k : k.d_k) {
-    std::vector<Leaks> draws(static_cast<std::size_t>(k.seeds));
-    lab.for_each(k.seeds, "reflect: d_k = " + std::to_string(d_k), [&](std::int64_t i) {
-      Rng rng = lab.rng(stream(1, d_k, i));
-      const Tensor Q = randn({k.tokens, d_k}, rng, Dtype::float64), K = randn({k.tokens, d_k}, rng, Dtype::float64);
-      draws[std::size_t(i)] = leaks_of(Q, K, d_k);
-    });
-    const Statistics v = statistics(column(draws, [](const Leaks& l) { return l.variance; }));
-    const double z = (v.mean - double(d_k)) / v.se;
-    lab.row(Row{{"question", std::int64_t{1}}, {"d_k", d_k}, {"metric", "score_variance"}} + v +
-            Row{{"theory", double(d_k)}, {"z", z}});
-    variances.rows.push_back({std::to_string(d_k), with_error(v.mean, v.se), std::to_string(d_k), fixed(z, 1)});
-    measured.x.push_back(double(d_k)), measured.y.push_back(v.mean);
-    measured.low.push_back(v.p05), measured.high.push_back(v.p95);
-    line.x.push_back(double(d_k)), line.y.push_back(double(d_k));
-
-    const double theory = Phi((std::log(double(k.tokens - 1)) - 100) / std::sqrt(double(d_k)));
-    std::vector<Statistics> first;
-    for (std::size_t f = 0; f < fills.size(); ++f) {
-      first.push_back(statistics(column(draws, [f](const Leaks& l) { return l.first[f]; })));
-      const Row name = {{"question", std::int64_t{2}},
-                        {"d_k", d_k},
-                        {"scaled", fills[f].scaled},
-                        {"dtype", to_string(fills[f].dtype)},
-                        {"fill", std::isinf(fills[f].value) ? std::string("-inf") : number(fills[f].value)}};
-      // No draw of an event rarer than 1 / seeds: then its own standard error is the one to go by.
-      const double error = std::max(first[f].se, std::sqrt(theory * (1 - theory) / double(k.seeds)));
-      const bool has_theory = !fills[f].scaled && !std::isinf(fills[f].value);
-      Row row = name + Row{{"metric", "leak_first_row"}} + first[f];
-      lab.row(has_theory ? row + Row{{"theory", theory}, {"z", (first[f].mean - theory) / error}} : row);
-      const Statistics all = statistics(column(draws, [f](const Leaks& l) { return l.mean[f]; }));
-      lab.row(name + Row{{"metric", "leak_mean_row"}} + all);
-      if (std::isinf(fills[f].value)) infinite = std::max({infinite, all.p95, all.mean});
-    }
-    leaks.rows.push_back({std::to_string(d_k), with_error(first[0].mean, first[0].se),
-                          theory < 1e-9 ? "< 1e-9" : number(theory, 2), number(first[1].mean, 2),
-                          number(first[3].mean, 2), number(first[4].mean)});
-    worst = std::max(worst, first[0].mean), worst_scaled = std::max(worst_scaled, first[1].mean);
-    bare.x.push_back(double(d_k)), bare.y.push_back(first[0].mean);
-    bare.low.push_back(first[0].mean - 2 * first[0].se), bare.high.push_back(first[0].mean + 2 * first[0].se);
-    predicted.x.push_back(double(d_k)), predicted.y.push_back(theory);
+  for (const Summary& s : all) {
+    for (Series* series : {&measured, &line, &bare, &predicted}) series->x.push_back(double(s.d_k));
+    measured.y.push_back(s.variance.mean);
+    measured.low.push_back(s.variance.p05), measured.high.push_back(s.variance.p95);
+    line.y.push_back(double(s.d_k));
+    bare.y.push_back(s.first[0].mean);
+    bare.low.push_back(s.first[0].mean - 2 * s.first[0].se), bare.high.push_back(s.first[0].mean + 2 * s.first[0].se);
+    predicted.y.push_back(s.theory);
   }
   lab.draw({.name = "scores_and_fills",
-            .title = "",
             .panels = {LineChart{.title = "1. Variance of q.k (band: 5 to 95 %)",
                                  .x_label = "d_k",
                                  .y_label = "variance",
@@ -129,110 +170,123 @@ void scores_and_fills(Lab& lab, const Knobs& k) {
                                  .y_label = "weight leaked in row 0",
                                  .series = {predicted, bare},
                                  .log_x = true}}});
-  lab.show(variances);
-  lab.verdict("1. The variance of a score is d_k: that is why it is divided by sqrt(d_k).");
-  lab.show(leaks);
-  lab.check(infinite == 0, "a fill of -inf leaks exactly nothing, for every d_k, scale and dtype");
-  lab.verdict(
-      "2. Unscaled, a fill of -100 is no mask: scores have standard deviation sqrt(d_k), so a forbidden key wins "
-      "whenever the allowed "
-      "score falls below -100, which is " +
-      number(100 * worst, 2) + " % of first rows at the largest d_k. Scaled, it leaks at most " +
-      number(worst_scaled, 1) + ", about exp(-100): in float32 a denormal, but not 0. With -inf it is 0.");
+}
+
+void scores_and_fills(Lab& lab, const Knobs& k) {
+  std::vector<Summary> all;
+  for (const std::int64_t d_k : k.d_k) write_rows(lab, k, all.emplace_back(summary_of(lab, k, d_k)));
+  draw_scores_and_fills(lab, all);
+  show_variances(lab, all);
+  show_leaks(lab, all);
 }
 
 // ---- 3: rank -------------------------------------------------------------------------------------------------------
-// X [n, d] of rank r; each head mixes rows by its own attention, then maps columns by its own W_h [d, d].
+// The sum over h heads of A_h X W_h: X [n, d] of rank r; each head mixes rows by its own attention A_h [n, n], then
+// columns by its own W_h [d, d].
+Tensor heads_of(std::int64_t h, std::int64_t n, std::int64_t r, std::int64_t d, std::int64_t d_k, Rng& rng) {
+  const auto normal = [&](std::int64_t rows, std::int64_t columns) {
+    return randn({rows, columns}, rng, Dtype::float64);
+  };
+  const auto one = [](const Tensor& x) { return reshape(x, {1, x.shape(0), x.shape(1)}); };
+  const Tensor X = matmul(normal(n, r), normal(r, d)) / std::sqrt(double(r));
+  Tensor output = zeros({n, d}, Dtype::float64);
+  for (std::int64_t i = 0; i < h; ++i) {
+    const Tensor Q = matmul(X, normal(d, d_k)) / std::sqrt(double(d)),
+                 K = matmul(X, normal(d, d_k)) / std::sqrt(double(d));
+    const Tensor V = matmul(X, normal(d, d)) / std::sqrt(double(d));
+    output = output + reshape(surgeon::attention(one(Q), one(K), one(V)).output, {n, d});
+  }
+  return output;
+}
+
 void ranks(Lab& lab, const Knobs& k) {
   constexpr std::int64_t n = 32, r = 4;
-  const std::int64_t d = k.d_model, d_k = d / k.heads;
-  Table table{"3. Rank of the output beside the rank of V: " + std::to_string(n) + " tokens, width " +
-                  std::to_string(d) + ", V of rank " + std::to_string(r),
+  const std::int64_t d = k.d_model;
+  Table table{"3. Rank of the output of several heads: " + std::to_string(n) + " tokens, width " + std::to_string(d) +
+                  ", V of rank " + std::to_string(r),
               {"heads", "rank", "theory", "effective rank"},
               {}};
   bool as_predicted = true;
   for (std::int64_t h = 1; h <= k.heads; h *= 2) {
-    Rng rng = lab.rng(stream(3, h, 0));
     const NoRecord pause;
-    const auto normal = [&](std::int64_t rows, std::int64_t columns) {
-      return randn({rows, columns}, rng, Dtype::float64);
-    };
-    const Tensor X = matmul(normal(n, r), normal(r, d)) / std::sqrt(double(r));
-    Tensor output = zeros({n, d}, Dtype::float64);
-    for (std::int64_t i = 0; i < h; ++i) {
-      const Tensor Q = matmul(X, normal(d, d_k)) / std::sqrt(double(d)),
-                   K = matmul(X, normal(d, d_k)) / std::sqrt(double(d));
-      const Tensor V = matmul(X, normal(d, d)) / std::sqrt(double(d));
-      const auto one = [](const Tensor& x) { return reshape(x, {1, x.shape(0), x.shape(1)}); };
-      output = output + reshape(surgeon::attention(one(Q), one(K), one(V)).output, {n, d});
-    }
+    Rng rng = lab.rng(stream(3, h, 0));
+    const Tensor output = heads_of(h, n, r, d, d / k.heads, rng);
     const std::int64_t rank = matrix_rank(output), theory = std::min({n, d, h * r});
     const double effective = effective_rank(singular_values(output));
     as_predicted = as_predicted && rank == theory;
-    lab.row({{"question", std::int64_t{3}},
-             {"heads", h},
-             {"metric", "output_rank"},
-             {"mean", double(rank)},
-             {"theory", double(theory)}});
-    lab.row({{"question", std::int64_t{3}}, {"heads", h}, {"metric", "effective_rank"}, {"mean", effective}});
+    const Row name{{"question", std::int64_t{3}}, {"heads", h}};
+    lab.row(name + Row{{"metric", "output_rank"}, {"mean", double(rank)}, {"theory", double(theory)}});
+    lab.row(name + Row{{"metric", "effective_rank"}, {"mean", effective}});
     table.rows.push_back({std::to_string(h), std::to_string(rank), std::to_string(theory), fixed(effective, 1)});
   }
   lab.show(table);
-  lab.check(as_predicted, "the output's rank is min(tokens, width, heads * rank of V)");
-  lab.verdict(
-      "3. One head only mixes rows of V, so its output has at most V's rank. Several heads add differently mixed "
-      "copies of it, "
-      "and their sum has up to heads times that rank.");
+  lab.check(as_predicted, "the rank of the output is min(tokens, width, heads * rank of V)");
+  lab.verdict("3. One head only mixes the rows of V, so its output has at most V's rank; the sum of h heads reaches "
+              "up to h times that rank.");
 }
 
 // ---- 4: distance between heads -------------------------------------------------------------------------------------
-// Total variation between rows of two heads, half the sum of |p - q|: 0 the same, 1 nothing in common.
-double distance(const double* p, const double* q, std::int64_t rows, std::int64_t T) {
+// Total variation between the rows of two heads, half the sum of |p - q|, mean over rows: 0 if they are the same, 1 if
+// they have nothing in common. Without q: from uniform weights.
+double distance(const double* p, const double* q, std::int64_t T) {
   double sum = 0;
-  for (std::int64_t i = 0; i < rows * T; ++i) sum += std::abs(p[i] - (q ? q[i] : 1 / double(T)));
-  return sum / 2 / double(rows);
+  for (std::int64_t i = 0; i < T * T; ++i) sum += std::abs(p[i] - (q ? q[i] : 1 / double(T)));
+  return sum / 2 / double(T);
+}
+
+// In one fresh model.
+struct Distances {
+  std::vector<std::vector<double>> heads;    // [H, H]
+  double between = 0, from_uniform = 0;      // means over pairs, over heads
+};
+
+Distances distances_in(const MultiHeadAttention& mha, const Tensor& x, std::int64_t H) {
+  const Tensor weights = mha(x, {.return_weights = true}).weights;
+  const std::int64_t T = x.shape(1);
+  const double* w = weights.values<double>().data();
+  Distances d{.heads = std::vector(std::size_t(H), std::vector(std::size_t(H), 0.0))};
+  for (std::int64_t a = 0; a < H; ++a) {
+    d.from_uniform += distance(w + a * T * T, nullptr, T) / double(H);
+    for (std::int64_t b = 0; b < H; ++b) {
+      const double tv = d.heads[std::size_t(a)][std::size_t(b)] = distance(w + a * T * T, w + b * T * T, T);
+      if (a < b) d.between += tv / double(H * (H - 1) / 2);
+    }
+  }
+  return d;
+}
+
+void draw_distances(Lab& lab, const std::vector<std::vector<double>>& heads) {
+  double largest = 0;
+  for (const auto& row : heads) largest = std::max(largest, *std::max_element(row.begin(), row.end()));
+  lab.draw({.name = "head_distances",
+            .title = "4. How different the heads' patterns are",
+            .panels = {Heatmap{.x_label = "Head", .y_label = "Head", .bar_label = "Total variation", .values = heads,
+                               .high = std::ceil(largest * 20) / 20}}});
 }
 
 void distances(Lab& lab, const Knobs& k) {
-  const std::int64_t H = k.heads, T = k.tokens, seeds = std::min<std::int64_t>(k.seeds, 100);
-  std::vector<double> between, uniform;
-  Heatmap map{.x_label = "Head",
-              .y_label = "Head",
-              .bar_label = "Total variation",
-              .values = std::vector(std::size_t(H), std::vector(std::size_t(H), 0.0))};
+  const std::int64_t seeds = std::min<std::int64_t>(k.seeds, 100);
+  std::vector<double> between, from_uniform;
   for (std::int64_t s = 0; s < seeds; ++s) {
-    Rng rng = lab.rng(stream(4, 0, s));
     const NoRecord pause;
-    const MultiHeadAttention mha(k.d_model, H, rng, Dtype::float64);
-    const Tensor weights = mha(randn({1, T, k.d_model}, rng, Dtype::float64), {.return_weights = true}).weights;
-    const double* w = weights.values<double>().data();
-    double pairs = 0, from_uniform = 0;
-    for (std::int64_t a = 0; a < H; ++a) {
-      from_uniform += distance(w + a * T * T, nullptr, T, T) / double(H);
-      for (std::int64_t b = 0; b < H; ++b) {
-        const double tv = distance(w + a * T * T, w + b * T * T, T, T);
-        if (s == 0) map.values[std::size_t(a)][std::size_t(b)] = tv;
-        if (a < b) pairs += tv / double(H * (H - 1) / 2);
-      }
-    }
-    between.push_back(pairs), uniform.push_back(from_uniform);
+    Rng rng = lab.rng(stream(4, 0, s));
+    const MultiHeadAttention mha(k.d_model, k.heads, rng, Dtype::float64);
+    const Distances d = distances_in(mha, randn({1, k.tokens, k.d_model}, rng, Dtype::float64), k.heads);
+    if (s == 0) draw_distances(lab, d.heads);
+    between.push_back(d.between), from_uniform.push_back(d.from_uniform);
   }
-  const Statistics pair = statistics(between), flat = statistics(uniform);
-  lab.row(Row{{"question", std::int64_t{4}}, {"heads", H}, {"metric", "distance_between_heads"}} + pair);
-  lab.row(Row{{"question", std::int64_t{4}}, {"heads", H}, {"metric", "distance_from_uniform"}} + flat);
-  for (const auto& row : map.values)
-    map.high = std::max(map.high == 1 ? 0 : map.high, *std::max_element(row.begin(), row.end()));
-  map.high = std::ceil(map.high * 20) / 20;
-  lab.draw({.name = "head_distances", .title = "4. How different the heads' patterns are", .panels = {map}});
-  lab.show({"4. Total variation between rows of weights (0 the same, 1 disjoint), " + std::to_string(seeds) +
-                " fresh models",
+  const Statistics pair = statistics(between), flat = statistics(from_uniform);
+  const Row name{{"question", std::int64_t{4}}, {"heads", k.heads}};
+  lab.row(name + Row{{"metric", "distance_between_heads"}} + pair);
+  lab.row(name + Row{{"metric", "distance_from_uniform"}} + flat);
+  lab.show({"4. Total variation between rows of weights (0: the same, 1: disjoint), " + std::to_string(seeds) +
+                " untrained models",
             {"", "mean", "5 %", "95 %"},
             {{"between two heads", with_error(pair.mean, pair.se), number(pair.p05), number(pair.p95)},
              {"from uniform weights", with_error(flat.mean, flat.se), number(flat.p05), number(flat.p95)}}});
-  lab.verdict("4. Fresh heads differ by random weights alone: two heads are " + number(pair.mean / flat.mean, 3) +
-              " times as far from each other as each is from uniform (independent ones: about sqrt(2) times): no head "
-              "copies another, "
-              "and none has a pattern of its own yet.");
+  lab.verdict("4. Untrained heads differ as independent ones do: two heads are " + number(pair.mean / flat.mean, 3) +
+              " times as far from each other as from uniform weights (theory: about sqrt(2)). No head copies another, "
+              "and none has a pattern yet.");
 }
 
 void run(Lab& lab, const Knobs& k) {
@@ -245,12 +299,11 @@ void run(Lab& lab, const Knobs& k) {
 
 Experiment reflect() {
   return {"reflect",
-          "Why sqrt(d_k), why -inf, why several heads, and do they differ? Four questions measured.",
-          "Measured: (1) the variance of the scores beside d_k; (2) the weight that a fill of -100 leaks where -inf "
-          "leaks none, scaled "
-          "and unscaled, float32 and float64; (3) the rank of the output beside the rank of V, for one head and for "
-          "several; (4) the "
-          "distance between the heads' patterns. Look at each beside its theory.",
+          "Why sqrt(d_k), why -inf, why several heads, and do heads differ?",
+          "Four questions, each measured beside its theory: (1) the variance of the scores, against d_k; (2) the "
+          "weight that a mask with -100 leaks to forbidden keys and one with -inf does not, scaled and unscaled, in "
+          "float32 and float64; (3) the rank of the output, against that of V, for one head and for several; (4) the "
+          "distance between the heads' patterns.",
           {"surgeon reflect", "surgeon reflect --d-k 1024,16384 --seeds 2000"},
           knobs<Knobs>(options, run)};
 }

@@ -195,12 +195,12 @@ TEST_CASE("wrong usage: exit 2, one clear line on stderr, nothing on stdout, not
       {{"scaling", "--seeds=0"}, "--seeds: 0 is below 1"},
       {{"scaling", "16"}, "unexpected \"16\""},
       {{"scaling", "--dtype", "float16"}, "--dtype: \"float16\" is none of float32, float64; did you mean float32?"},
-      {{"scaling", "--d-k", "16777216", "--tokens", "4096"}, "more than 2^27 numbers"},
+      {{"scaling", "--d-k", "16777216", "--tokens", "4096"}, "--d-k times --tokens must be at most 2^27"},
       {{"scaling", "--threads", "0"}, "--threads: 0 is below 1"},
       {{"scaling", "--config", "missing.toml"}, "--config: cannot read missing.toml"},
       {{"scaling", "--preset", "slow"}, "--preset: \"slow\" is none of quick, full"},
       {{"heads", "--heads", "7"}, "--heads must divide --d-model"},
-      {{"heatmap", "--tokens", "  "}, "there is no word in it"},
+      {{"heatmap", "--tokens", "  "}, "--tokens has no words"},
       {{"all", "--d-k", "16"}, "unknown option --d-k"},
       {{"list", "--long"}, "unknown option --long"}};
   const Elsewhere e;
