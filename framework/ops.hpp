@@ -174,18 +174,36 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction = Reduction::mean);
 
 // ---- Attention -----------------------------------------------------------------------------------------------------
+// How heads lie in a tensor: [B, heads, T, d], or [B, T, heads * d].
+enum class Heads { apart, side_by_side };
+
 struct FusedAttentionOptions {
   Tensor mask = {};         // boolean, true = may attend: [Tq, Tk], [B, Tq, Tk] or [B, heads, Tq, Tk]; sizes may be 1
   bool causal = false;      // also: query i sees key j only when j <= i + Tk - Tq
   double scale = 1.0;
-  std::int64_t heads = 1;   // of 3-D inputs, lying side by side in their last axis
+  std::int64_t heads = 1;   // of 3-D inputs, which lie side by side; 4-D inputs say it themselves
 };
 
-// Q [B, Tq, heads * d_k], K [B, Tk, heads * d_k], V [B, Tk, heads * d_v] -> [B, Tq, heads * d_v]; or all of them
-// [B, heads, T, d]. float32 or float64. A query that sees nothing gives 0; what is not seen has no part in the result
-// or in a gradient, be it nan. reference: the same function in plain ops of (Q, K, V) or (Q, K, V, mask), for higher
-// derivatives. Bit-equal from run to run and for any number of threads.
+// softmax(scale Q K^T) V for Q [B, Tq, heads * d_k], K [B, Tk, heads * d_k], V [B, Tk, heads * d_v], giving
+// [B, Tq, heads * d_v]; or all of them [B, heads, T, d]. float32 or float64. A query that sees nothing gives 0; what is
+// not seen has no part in the result or in a gradient, even when it is nan. reference: the same function in plain ops of
+// (Q, K, V) or (Q, K, V, mask), for higher derivatives. Bit-equal from run to run and for any number of threads.
+// Dao 2022, arXiv 2205.14135.
 Tensor fused_attention(const Tensor& Q, const Tensor& K, const Tensor& V, const FusedAttentionOptions& options,
                        std::function<Tensor(std::span<const Tensor>)> reference);
+
+namespace detail {
+// The one check of attention's inputs, for every way to it: "OP: Q [...], K [...], V [...]: what does not fit".
+// kv_heads may be a divisor of heads when heads lie apart.
+struct AttentionSizes {
+  std::int64_t batch, heads, kv_heads, Tq, Tk, d_k, d_v;
+  Heads lie;
+};
+AttentionSizes attention_sizes(const char* op, const Tensor& Q, const Tensor& K, const Tensor& V,
+                               std::int64_t heads_side_by_side = 1);
+// fused_attention for inputs and a mask that have been checked, with kv_heads = heads.
+Tensor fused_attention(const AttentionSizes& sizes, const Tensor& Q, const Tensor& K, const Tensor& V,
+                       const FusedAttentionOptions& options, std::function<Tensor(std::span<const Tensor>)> reference);
+}  // namespace detail
 
 }  // namespace surgeon

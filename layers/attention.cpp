@@ -11,14 +11,13 @@
 
 namespace surgeon {
 
-
 namespace {
 
 // x with zeros where no score reads it, so that a nan there has no derivative either. axis: the one of the others.
-Tensor clear_unread(const Tensor& x, const Tensor& hidden, int axis) {
-  if (hidden.empty()) return x;
-  const Tensor table = hidden.rank() < 2 ? reshape(hidden, {1, hidden.size()}) : hidden;
-  const Tensor readers = sum(!table, Over{{axis}, true});
+Tensor clear_unread(const Tensor& x, const Tensor& visible, int axis) {
+  if (visible.empty()) return x;
+  const Tensor table = visible.rank() < 2 ? reshape(visible, {1, visible.size()}) : visible;
+  const Tensor readers = sum(table, Over{{axis}, true});
   return masked_fill(x, (axis == -2 ? transpose(readers, -1, -2) : readers) == 0.0, 0.0);
 }
 
@@ -27,24 +26,24 @@ Tensor normalised(const Tensor& x, QkNorm norm) {
   return rms_norm(x, full({x.shape(-1)}, gain, x.dtype()), 1e-12);
 }
 
-// What enters softmax: bias + cap(factor * products), -inf where hidden.
-Tensor scores_of(const Tensor& Q, const Tensor& K, const Tensor& hidden, const AttentionOptions& options) {
+// What enters softmax: bias + cap(factor * products), -inf where nothing is visible.
+Tensor scores_of(const Tensor& Q, const Tensor& K, const Tensor& visible, const AttentionOptions& options) {
   const Tensor& learned = options.scale.learned();
   const double factor = learned.defined() ? 1.0 : options.scale.factor(Q.shape(-1), K.shape(-2));
   const double minus_infinity = -std::numeric_limits<double>::infinity();
   const bool bare = learned.empty() && options.soft_cap == 0.0 && options.bias.empty();
   Tensor scores;   // [..., Tq, Tk]
-  if (hidden.empty()) {
+  if (visible.empty()) {
     scores = matmul(Q, K, {.transpose_b = true});
     if (factor != 1.0) scores = scores * factor;
   } else {
-    scores = detail::seen_scores(Q, K, hidden, factor, bare ? minus_infinity : 0.0);
+    scores = detail::visible_scores(Q, K, visible, factor, bare ? minus_infinity : 0.0);
   }
   if (bare) return scores;
   if (learned.defined()) scores = scores * reshape(learned, {learned.size(), 1, 1});
   if (options.soft_cap > 0.0) scores = tanh(scores / options.soft_cap) * options.soft_cap;
   if (options.bias.defined()) scores = scores + options.bias;
-  return hidden.empty() ? scores : masked_fill(scores, hidden, minus_infinity);
+  return visible.empty() ? scores : masked_fill(scores, !visible, minus_infinity);
 }
 
 Tensor weights_of(const Tensor& scores, const AttentionOptions& options) {
@@ -58,17 +57,19 @@ Tensor weights_of(const Tensor& scores, const AttentionOptions& options) {
   return slice(softmax(with_nothing, -1), -1, 0, Tk);
 }
 
-// flat: scores and weights lose the axis of heads on their way, so that those returned lie on the path to the output.
-AttentionResult in_plain_ops(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor& hidden, bool flat,
+// Q, K, V [B, T, d] or [B, heads, T, d]. For a caller whose heads lie side by side, scores and weights lose the axis of
+// heads on their way, so that those returned lie on the path to the output.
+AttentionResult in_plain_ops(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor& visible, Heads lie,
                              const AttentionOptions& options) {
-  Tensor scores = scores_of(Q, K, hidden, options);
+  Tensor scores = scores_of(Q, K, visible, options);
   const Shape shape = scores.shape();
-  if (flat) scores = reshape(scores, {shape[0] * shape[1], shape[2], shape[3]});
+  if (lie == Heads::side_by_side) scores = reshape(scores, {shape[0] * shape[1], shape[2], shape[3]});
   scores = probe("scores", scores);
   const Tensor weights = probe("weights", weights_of(scores, options));
   Tensor applied = options.dropout > 0.0 && options.rng ? dropout(weights, options.dropout, *options.rng) : weights;
-  if (flat) applied = reshape(applied, shape);
-  const Tensor output = hidden.empty() ? matmul(applied, V) : detail::seen_sum(applied, V, hidden, false);
+  if (lie == Heads::side_by_side) applied = reshape(applied, shape);
+  const Tensor output =
+      visible.empty() ? matmul(applied, V) : detail::visible_sum(applied, V, visible, detail::SumOver::keys);
   if (!options.return_weights) return {output, {}, {}};
   return {output, weights, scores};
 }
@@ -89,27 +90,27 @@ Tensor join_heads(const Tensor& x) {
   return reshape(permute(x, {0, 2, 1, 3}), {x.shape(0), x.shape(2), x.shape(1) * x.shape(3)});
 }
 
-// heads: of 3-D inputs with heads side by side in their last axis.
-Tensor in_one_op(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads, const Shape& scores,
-                 const AttentionOptions& options) {
-  const double factor = options.scale.factor(Q.shape(-1) / heads, K.shape(-2));
-  Tensor mask = detail::visible_keys(options, scores, false);
-  if (mask.defined() && mask.rank() < 2) mask = reshape(mask, {1, mask.size()});
+// The same as in_one_op, for its higher derivatives. in: Q, K, V and perhaps a mask.
+Tensor reference_of(std::span<const Tensor> in, Heads lie, std::int64_t heads, AttentionOptions options) {
+  if (in.size() > 3) options.mask = in[3];
+  const auto apart = [&](const Tensor& x) { return lie == Heads::side_by_side ? split_heads(x, heads) : x; };
+  const Tensor Q = apart(in[0]), K = apart(in[1]), V = apart(in[2]);
+  Shape scores = Q.shape();
+  scores.back() = K.shape(-2);
+  const Tensor visible = detail::visible_keys(options, scores, detail::Causal::included);
+  const Tensor y = in_plain_ops(Q, K, V, visible, Heads::apart, options).output;
+  return lie == Heads::side_by_side ? join_heads(y) : y;
+}
+
+Tensor in_one_op(const Tensor& Q, const Tensor& K, const Tensor& V, const detail::AttentionSizes& sizes, Heads lie,
+                 const Shape& scores, const AttentionOptions& options) {
+  const double factor = options.scale.factor(sizes.d_k, sizes.Tk);
+  const Tensor mask = detail::visible_keys(options, scores, detail::Causal::left_out);
   const AttentionOptions same{.scale = factor, .causal = options.causal};   // but for the mask: a rule holds no tensors
-  const bool apart = scores.size() > static_cast<std::size_t>(Q.rank());   // heads lie joined, be it a single one
-  const auto reference = [same, heads, apart](std::span<const Tensor> in) {
-    AttentionOptions rules = same;
-    if (in.size() > 3) rules.mask = in[3];
-    const Tensor q = apart ? split_heads(in[0], heads) : in[0], k = apart ? split_heads(in[1], heads) : in[1];
-    const Tensor v = apart ? split_heads(in[2], heads) : in[2];
-    Shape shape = q.shape();
-    shape.back() = k.shape(-2);
-    const Tensor visible = detail::visible_keys(rules, shape, true);
-    const Tensor y = in_plain_ops(q, k, v, visible.empty() ? visible : !visible, false, rules).output;
-    return apart ? join_heads(y) : y;
+  const auto reference = [same, lie, heads = sizes.heads](std::span<const Tensor> in) {
+    return reference_of(in, lie, heads, same);
   };
-  return fused_attention(Q, K, V, {.mask = mask, .causal = options.causal, .scale = factor, .heads = heads},
-                                 reference);
+  return detail::fused_attention(sizes, Q, K, V, {.mask = mask, .causal = options.causal, .scale = factor}, reference);
 }
 
 // [B, kv_heads, T, d] -> [B, heads, T, d]
@@ -120,32 +121,23 @@ Tensor shared_heads(const Tensor& x, std::int64_t heads) {
                  {s[0], heads, s[2], s[3]});
 }
 
-Shape checked_scores(const Tensor& Q, const Tensor& K, const Tensor& V, const AttentionOptions& options) {
-  detail::check_attention(Q, K, V);
-  Shape scores = Q.shape();
-  scores.back() = K.shape(-2);
-  detail::check_attention_options(options, scores, Q.dtype());
-  return scores;
-}
-
-AttentionResult attend(Tensor Q, Tensor K, Tensor V, bool flat, const AttentionOptions& options) {
-  const Shape scores = checked_scores(Q, K, V, options);
-  if (Q.rank() == 4) {
-    K = shared_heads(K, Q.shape(1));
-    V = shared_heads(V, Q.shape(1));
+// lie: how the caller's heads lay; here each has its own axis. scores: their shape.
+AttentionResult attend(Tensor Q, Tensor K, Tensor V, detail::AttentionSizes sizes, Heads lie, const Shape& scores,
+                       const AttentionOptions& options) {
+  if (sizes.kv_heads != sizes.heads) {
+    K = shared_heads(K, sizes.heads);
+    V = shared_heads(V, sizes.heads);
+    sizes.kv_heads = sizes.heads;
   }
-  const bool fused = fuses(options);
-  Tensor hidden;
-  if (!fused || options.qk_norm != QkNorm::none) {
-    hidden = detail::visible_keys(options, scores, true);
-    if (hidden.defined()) hidden = !hidden;
+  const bool fused = fuses(options), normalises = options.qk_norm != QkNorm::none;
+  const Tensor visible =
+      fused && !normalises ? Tensor() : detail::visible_keys(options, scores, detail::Causal::included);
+  if (normalises) {
+    Q = normalised(clear_unread(Q, visible, -1), options.qk_norm);
+    K = normalised(clear_unread(K, visible, -2), options.qk_norm);
   }
-  if (options.qk_norm != QkNorm::none) {
-    Q = normalised(clear_unread(Q, hidden, -1), options.qk_norm);
-    K = normalised(clear_unread(K, hidden, -2), options.qk_norm);
-  }
-  if (fused) return {in_one_op(Q, K, V, 1, scores, options), {}, {}};
-  return in_plain_ops(Q, K, V, hidden, flat, options);
+  if (fused) return {in_one_op(Q, K, V, sizes, Heads::apart, scores, options), {}, {}};
+  return in_plain_ops(Q, K, V, visible, lie, options);
 }
 
 }  // namespace
@@ -157,23 +149,30 @@ double Scale::factor(std::int64_t d_k, std::int64_t n) const {
     case Kind::number: return number_;
     case Kind::inverse: return 1.0 / double(d_k);
     case Kind::log_n: return std::log(double(n)) / std::sqrt(double(d_k));
-    default: throw std::invalid_argument("Scale: a learned scale is no one number");
+    default: throw std::invalid_argument("Scale: a learned scale is a tensor, not one number");
   }
 }
 
 AttentionResult attention(const Tensor& Q, const Tensor& K, const Tensor& V, const AttentionOptions& options) {
-  return attend(Q, K, V, false, options);
+  const detail::AttentionSizes sizes = detail::attention_sizes("attention", Q, K, V);
+  require(sizes.d_k >= 1, "attention: Q ", Q.shape(), ", K ", K.shape(), ", V ", V.shape(), ": d_k is 0");
+  Shape scores = Q.shape();
+  scores.back() = sizes.Tk;
+  detail::check_attention_options(options, scores, Q.dtype());
+  return attend(Q, K, V, sizes, Heads::apart, scores, options);
 }
 
 AttentionResult detail::attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads,
                                            std::int64_t kv_heads, const AttentionOptions& options) {
-  if (fuses(options) && options.qk_norm == QkNorm::none && heads == kv_heads) {
-    const Shape scores{Q.shape(0), heads, Q.shape(1), K.shape(1)};
-    detail::check_attention_options(options, scores, Q.dtype());
-    return {in_one_op(Q, K, V, heads, scores, options), {}, {}};
-  }
-  AttentionResult result =
-      attend(split_heads(Q, heads), split_heads(K, kv_heads), split_heads(V, kv_heads), true, options);
+  AttentionSizes sizes{Q.shape(0), heads, kv_heads, Q.shape(1), K.shape(1), Q.shape(2) / heads, V.shape(2) / kv_heads,
+                       Heads::side_by_side};
+  const Shape scores{sizes.batch, heads, sizes.Tq, sizes.Tk};
+  check_attention_options(options, scores, Q.dtype());
+  if (fuses(options) && options.qk_norm == QkNorm::none && heads == kv_heads)
+    return {in_one_op(Q, K, V, sizes, Heads::side_by_side, scores, options), {}, {}};
+  sizes.lie = Heads::apart;
+  AttentionResult result = attend(split_heads(Q, heads), split_heads(K, kv_heads), split_heads(V, kv_heads), sizes,
+                                  Heads::side_by_side, scores, options);
   result.output = join_heads(result.output);
   return result;
 }

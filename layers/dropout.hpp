@@ -1,4 +1,4 @@
-// Dropout as a layer: it drops while it is given random numbers, and does nothing without; there is no training flag.
+// Dropout as a layer. It drops when it is given random numbers and does nothing otherwise: there is no training flag.
 #pragma once
 
 #include "framework/framework.hpp"

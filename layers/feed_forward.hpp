@@ -7,17 +7,17 @@
 
 namespace surgeon {
 
-// gelu, relu: linear2(f(linear1(x))).  swiglu: linear2(silu(gate(x)) * linear1(x)), Shazeer 2020, arXiv 2002.05202.
-// gelu_tanh is GPT-2's approximation.
+// relu, gelu: linear2(f(linear1(x))).  gelu_tanh: the approximation of gelu that GPT-2 uses.
+// swiglu: linear2(silu(gate(x)) * linear1(x)). Shazeer 2020, arXiv 2002.05202.
 enum class Activation { relu, gelu, gelu_tanh, swiglu };
 
 struct FeedForward {
-  // hidden: the width between; 4 d_model is usual, 8/3 d_model for swiglu.
+  // hidden: the width between the two layers; usually 4 d_model, or 8/3 d_model for swiglu.
   FeedForward(std::int64_t d_model, std::int64_t hidden, Rng& rng, Activation activation = Activation::gelu,
               Dtype dtype = Dtype::float32, bool with_bias = true);
   // [..., d_model] -> [..., d_model]. Probes: inner (before the activation), hidden (after it), output.
   Tensor operator()(const Tensor& x) const;
-  Parameters parameters() const;              // linear1.*, linear2.*, and gate.* for swiglu
+  Parameters parameters() const;   // linear1.*, linear2.*, and gate.* for swiglu
 
   Activation activation;
   Linear linear1, linear2;

@@ -18,7 +18,7 @@ Tensor uniform(const Shape& shape, double standard_deviation, Rng& rng, Dtype dt
 }
 
 void check(const char* name, const Shape& shape) {
-  require(shape.size() == 2 && count(shape) > 0, name, ": ", shape, " is not the shape of a weight [out, in]");
+  require(shape.size() == 2 && count(shape) > 0, name, ": ", shape, " must be the shape of a weight, [out, in]");
 }
 
 double xavier(const char* name, const Shape& shape, const InitOptions& options) {

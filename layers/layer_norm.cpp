@@ -7,7 +7,7 @@ namespace surgeon {
 namespace {
 
 std::int64_t checked(const char* layer, std::int64_t d_model) {
-  require(d_model >= 1, layer, ": d_model = ", d_model, ": it must be at least 1");
+  require(d_model >= 1, layer, ": d_model = ", d_model, " must be at least 1");
   return d_model;
 }
 

@@ -7,12 +7,12 @@
 namespace surgeon {
 
 struct Linear {
-  // weight and bias uniform in +-1/sqrt(in), as PyTorch's nn.Linear starts.
+  // Weight and bias start uniform in +-1/sqrt(in), like PyTorch's nn.Linear.
   Linear(std::int64_t in, std::int64_t out, Rng& rng, Dtype dtype = Dtype::float32, bool with_bias = true);
   Tensor operator()(const Tensor& x) const;   // [..., in] -> [..., out]
   Parameters parameters() const;              // weight [out, in], bias [out]
 
-  Tensor weight, bias;   // bias is empty when there is none
+  Tensor weight, bias;   // bias is empty without with_bias
 };
 
 }  // namespace surgeon

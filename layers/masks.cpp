@@ -12,7 +12,7 @@ namespace {
 
 template <class Sees>
 Tensor mask(const char* name, std::int64_t T, Sees sees) {
-  require(T >= 0, name, ": T = ", T, " is negative");
+  require(T >= 0, name, ": T = ", T, " must not be negative");
   std::vector<unsigned char> allowed(static_cast<std::size_t>(count({T, T})));
   for (std::int64_t i = 0; i < T; ++i)
     for (std::int64_t j = 0; j < T; ++j) allowed[static_cast<std::size_t>(i * T + j)] = sees(i, j);
@@ -34,7 +34,7 @@ Tensor no_mask(std::int64_t T) {
 }
 
 Tensor window_mask(std::int64_t T, std::int64_t window) {
-  require(window >= 1, "window_mask: window = ", window, ": it must be at least 1");
+  require(window >= 1, "window_mask: window = ", window, " must be at least 1");
   return mask("window_mask", T, [=](std::int64_t i, std::int64_t j) { return j <= i && i - j < window; });
 }
 
@@ -43,7 +43,7 @@ Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T) {
   std::vector<unsigned char> real(static_cast<std::size_t>(count({batch, T})));
   for (std::int64_t b = 0; b < batch; ++b) {
     const std::int64_t length = lengths[static_cast<std::size_t>(b)];
-    require(length >= 0 && length <= T, "padding_mask: length ", length, " is not in [0, ", T, "]");
+    require(length >= 0 && length <= T, "padding_mask: length ", length, " must be between 0 and T = ", T);
     std::fill_n(real.begin() + b * T, length, 1);
   }
   return tensor(real, {batch, 1, T});
@@ -52,7 +52,7 @@ Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T) {
 Tensor both(const Tensor& a, const Tensor& b) { return a > !b; }
 
 Tensor alibi_bias(std::int64_t heads, std::int64_t T, Dtype dtype) {
-  require(heads >= 1 && T >= 0, "alibi_bias: heads = ", heads, ", T = ", T, ": there is no such bias");
+  require(heads >= 1 && T >= 0, "alibi_bias: heads = ", heads, ", T = ", T, ": needs at least one head and T >= 0");
   std::int64_t power = 1;
   while (power * 2 <= heads) power *= 2;
   std::vector<double> bias;

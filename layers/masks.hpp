@@ -1,5 +1,5 @@
-// Attention masks: boolean, true = may attend; and biases that depend on places only. Here is their shape; what a mask
-// does is attention's business.
+// Attention masks (boolean, true = may attend) and biases that depend on positions alone. What attention does with them
+// is said in attention.hpp.
 #pragma once
 
 #include <vector>
@@ -9,13 +9,13 @@
 namespace surgeon {
 
 Tensor causal_mask(std::int64_t T);    // [T, T], lower triangle: query i sees keys 0 .. i
-Tensor reverse_mask(std::int64_t T);   // [T, T], upper triangle: query i sees keys i .. T-1 (the notebook's wrong mask)
+Tensor reverse_mask(std::int64_t T);   // [T, T], upper triangle: query i sees keys i .. T-1, a common mistake
 Tensor no_mask(std::int64_t T);        // [T, T], all true
 Tensor window_mask(std::int64_t T, std::int64_t window);   // [T, T]: query i sees keys i - window + 1 .. i; window >= 1
 
-// [B, 1, T]: in batch entry b the first lengths[b] keys are real. std::invalid_argument for a length outside [0, T].
+// [B, 1, T]: batch entry b sees its first lengths[b] keys. std::invalid_argument for a length outside [0, T].
 Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T);
-Tensor both(const Tensor& a, const Tensor& b);   // true where both masks are; boolean, they broadcast
+Tensor both(const Tensor& a, const Tensor& b);   // true where both are; boolean masks that broadcast
 
 // ALiBi: -slope_h * (i - j), [heads, T, T]; slopes 2^(-8 h / heads) for h = 1 .. heads when heads is a power of two,
 // else those of the power below and every other one of the power above. Press 2021, arXiv 2108.12409.

@@ -12,7 +12,7 @@ namespace {
 std::int64_t checked_heads(std::int64_t d_model, std::int64_t num_heads) {
   require(d_model >= 1 && num_heads >= 1, "MultiHeadAttention: d_model = ", d_model, ", num_heads = ", num_heads,
           ": both must be at least 1");
-  require(d_model % num_heads == 0, "MultiHeadAttention: d_model = ", d_model, " does not divide into ", num_heads,
+  require(d_model % num_heads == 0, "MultiHeadAttention: d_model = ", d_model, " cannot be divided into ", num_heads,
           " heads");
   return num_heads;
 }
@@ -24,10 +24,10 @@ std::int64_t checked_kv_heads(std::int64_t kv_heads, std::int64_t num_heads) {
   return kv_heads;
 }
 
-// [B, T, heads * d_k], each head turned by itself
+// [B, T, heads * d_k], each head rotated on its own
 Tensor rotary_heads(const Tensor& x, std::int64_t heads, double base) {
-  const Tensor apart = reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads});
-  return reshape(rotary(apart, base, -3), x.shape());
+  const Tensor with_heads = reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads});
+  return reshape(rotary(with_heads, base, -3), x.shape());
 }
 
 // A batch entry's own mask holds for all of its heads.
@@ -54,8 +54,8 @@ MultiHeadAttention::MultiHeadAttention(std::int64_t d_model_, std::int64_t num_h
 
 AttentionResult MultiHeadAttention::operator()(const Tensor& x, const AttentionOptions& options) const {
   require_value("MultiHeadAttention", x);
-  require(x.rank() == 3 && x.shape(2) == d_model, "MultiHeadAttention: x ", x.shape(), " is not [batch, T, ", d_model,
-          "]");
+  require(x.rank() == 3 && x.shape(2) == d_model, "MultiHeadAttention: x ", x.shape(), " must be [batch, T, ",
+          d_model, "]");
   AttentionOptions per_head = options;
   if (options.mask.defined()) per_head.mask = mask_of_heads(options.mask, x.shape(0));
   if (scale.defined()) per_head.scale = scale;

@@ -17,7 +17,7 @@ LearnedPositions::LearnedPositions(std::int64_t places, std::int64_t d_model, Rn
 Tensor LearnedPositions::operator()(const Tensor& x) const {
   require_value("LearnedPositions", x);
   require(x.rank() >= 2 && x.shape(-1) == weight.shape(1) && x.shape(-2) <= weight.shape(0), "LearnedPositions: x ",
-          x.shape(), " does not fit a weight ", weight.shape());
+          x.shape(), " does not fit the weight ", weight.shape());
   return x + slice(weight, 0, 0, x.shape(-2));
 }
 
@@ -44,7 +44,7 @@ Angles angles(std::int64_t T, std::int64_t pairs, double d, double base, Dtype d
 
 Tensor sinusoidal_positions(std::int64_t T, std::int64_t d_model, Dtype dtype) {
   require(T >= 0 && d_model >= 1, "sinusoidal_positions: T = ", T, ", d_model = ", d_model,
-          ": there are no such places");
+          ": needs T >= 0 and d_model >= 1");
   NoRecord pause;
   const std::int64_t pairs = (d_model + 1) / 2;
   const auto [sines, cosines] = angles(T, pairs, double(d_model), 10000.0, dtype);
@@ -54,8 +54,9 @@ Tensor sinusoidal_positions(std::int64_t T, std::int64_t d_model, Dtype dtype) {
 Tensor rotary(const Tensor& x, double base, int axis_of_places) {
   require_value("rotary", x);
   const int axis = checked_axis("rotary", axis_of_places, x.rank());
-  require(axis < x.rank() - 1 && x.shape(-1) % 2 == 0, "rotary: x ", x.shape(), ": the last axis must be even");
-  require(base > 0.0, "rotary: base = ", base, " is not positive");
+  require(axis < x.rank() - 1 && x.shape(-1) % 2 == 0, "rotary: x ", x.shape(),
+          ": the last axis must have an even size");
+  require(base > 0.0, "rotary: base = ", base, " must be positive");
   const std::int64_t half = x.shape(-1) / 2;
   Shape lying(static_cast<std::size_t>(x.rank() - axis), 1);   // [T, 1, ..., half]
   lying.front() = x.shape(axis);

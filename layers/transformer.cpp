@@ -14,7 +14,8 @@ namespace {
 
 TransformerConfig checked(TransformerConfig config) {
   require(config.vocabulary >= 1 && config.context >= 1 && config.layers >= 0, "Transformer: vocabulary = ",
-          config.vocabulary, ", context = ", config.context, ", layers = ", config.layers, ": there is no such model");
+          config.vocabulary, ", context = ", config.context, ", layers = ", config.layers,
+          ": needs a vocabulary and a context of at least 1, and no negative number of layers");
   if (config.positions == Positions::rotary && config.block.projections.rotary_base == 0.0)
     config.block.projections.rotary_base = 10000.0;
   return config;
@@ -35,7 +36,7 @@ Transformer::Transformer(const TransformerConfig& asked, Rng& rng)
 TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOptions& options, bool keep) const {
   require_value("Transformer", tokens);
   require(tokens.rank() == 2 && tokens.shape(1) >= 1 && tokens.shape(1) <= config.context, "Transformer: tokens ",
-          tokens.shape(), " are not [batch, T] with T in [1, ", config.context, "]");
+          tokens.shape(), " must be [batch, T] with T between 1 and ", config.context);
   const std::int64_t T = tokens.shape(1);
   AttentionOptions rules = config.attention;
   rules.mask = options.mask;

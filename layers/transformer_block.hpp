@@ -1,4 +1,4 @@
-// TransformerBlock: attention, then a feed-forward network, each with a norm and a way around it.
+// TransformerBlock: attention, then a feed-forward network, each with a norm and a residual connection.
 #pragma once
 
 #include "layers/dropout.hpp"
@@ -14,18 +14,18 @@ enum class NormPlace { pre, post };
 struct BlockConfig {
   std::int64_t d_model = 64;
   std::int64_t heads = 4;
-  std::int64_t hidden = 0;              // of the feed-forward network; 0: 4 d_model
+  std::int64_t hidden = 0;              // width of the feed-forward network; 0: 4 d_model
   NormPlace norm_place = NormPlace::pre;
   NormKind norm = NormKind::layer;
   Activation activation = Activation::gelu;
-  double dropout = 0.0;                 // of weights, and of what each half adds
+  double dropout = 0.0;                 // of attention weights, and of what each half adds to the stream
   MultiHeadConfig projections = {};     // grouped queries, biases, learned scale, rotary positions
   Dtype dtype = Dtype::float32;
 };
 
 struct TransformerBlock {
   TransformerBlock(const BlockConfig& config, Rng& rng);
-  // x [B, T, d_model]. Options as MultiHeadAttention has them; with options.rng set, the block drops.
+  // x [B, T, d_model]. Options as for MultiHeadAttention; dropout is on when options.rng is set.
   // Probes: attention.*, middle (the stream between the halves), feed_forward.*, output.
   AttentionResult operator()(const Tensor& x, const AttentionOptions& options = {}) const;
   Parameters parameters() const;   // norm1.*, attention.*, norm2.*, feed_forward.*

@@ -226,12 +226,13 @@ TEST_CASE("errors: products") {
       {CALL(matmul(i({1}), i({1}))), invalid, "matmul: needs float32 or float64, not int64"},
       {CALL(matmul(x({2, 2}), Tensor())), invalid, "matmul: an empty tensor has no values"},
       {CALL(linear(x({2, 3}), x({4, 5}))), invalid,
-       "linear: x [2, 3] with weight [4, 5]: the last size of x must be the weight's, [out, in]"},
-      {CALL(linear(x({2, 3}), x({4, 3}), x({3}))), invalid, "linear: bias [3] with weight [4, 3]"},
+       "linear: x [2, 3] with weight [4, 5]: the weight must be [out, in], and the last axis of x must have size in"},
+      {CALL(linear(x({2, 3}), x({4, 3}), x({3}))), invalid,
+       "linear: bias [3] with weight [4, 3]: the bias must be [4]"},
       {CALL(linear(x({2, 3}), d({4, 3}))), invalid, "linear: float32 x with float64 weight"},
       {CALL(linear(x({2, 3}), x({4, 3}), d({4}))), invalid, "linear: float32 x with float32 weight and float64 bias"},
       {CALL(linear(x({}), x({4, 3}))), invalid,
-       "linear: x [] with weight [4, 3]: the last size of x must be the weight's, [out, in]"},
+       "linear: x [] with weight [4, 3]: the weight must be [out, in], and the last axis of x must have size in"},
   });
 }
 
@@ -277,10 +278,10 @@ TEST_CASE("errors: attention") {
       {CALL(attention(Q, K, V, {.mask = b({3, 4})})), invalid,
        "attention: a mask [3, 4] does not fit scores [2, 3, 5]"},
       {CALL(attention(Q, K, V, {.mask = full({3, 5}, not_a_number)})), invalid,
-       "attention: a mask holds nan: only 0 and 1 have a meaning"},
+       "attention: the mask holds nan, not 0 or 1"},
       {CALL(attention(Q, K, V, {.mask = full({3, 5}, 0.5)})), invalid,
-       "attention: a mask holds 0.5: only 0 and 1 have a meaning"},
-      {CALL(attention(Q, K, V, {.scale = not_a_number})), invalid, "attention: scale = nan is not finite"},
+       "attention: the mask holds 0.5, not 0 or 1"},
+      {CALL(attention(Q, K, V, {.scale = not_a_number})), invalid, "attention: scale = nan must be finite"},
       {CALL(attention(Q, d({2, 5, 4}), V)), invalid,
        "attention: Q, K and V are float32, float64 and float32: they must be all float32 or all float64"},
       {[&] { MultiHeadAttention(8, 0, rng); }, invalid,
@@ -288,9 +289,9 @@ TEST_CASE("errors: attention") {
       {[&] { MultiHeadAttention(8, -1, rng); }, invalid,
        "MultiHeadAttention: d_model = 8, num_heads = -1: both must be at least 1"},
       {[&] { MultiHeadAttention(8, 3, rng); }, invalid,
-       "MultiHeadAttention: d_model = 8 does not divide into 3 heads"},
+       "MultiHeadAttention: d_model = 8 cannot be divided into 3 heads"},
       {[&] { MultiHeadAttention(8, 2, rng)(x({2, 3, 7})); }, invalid,
-       "MultiHeadAttention: x [2, 3, 7] is not [batch, T, 8]"},
+       "MultiHeadAttention: x [2, 3, 7] must be [batch, T, 8]"},
   });
 }
 

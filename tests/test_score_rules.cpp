@@ -327,9 +327,9 @@ TEST_CASE("boolean and float masks say the same, and other values are refused") 
   CHECK(all_zero(a - attention(in.Q, in.K, in.V, {.causal = true}).output));
   for (const double bad : {0.5, -1.0, nan_value})
     CHECK_THROWS_WITH_AS(attention(in.Q, in.K, in.V, {.mask = full({6, 6}, bad, Dtype::float64)}),
-                         doctest::Contains("attention: a mask holds"), std::invalid_argument);
+                         doctest::Contains("attention: the mask holds"), std::invalid_argument);
   CHECK_THROWS_WITH_AS(attention(in.Q, in.K, in.V, {.mask = full({6, 6}, 1, Dtype::int64)}),
-                       doctest::Contains("a mask of int64"), std::invalid_argument);
+                       doctest::Contains("a mask of booleans or of floats 0 and 1, not int64"), std::invalid_argument);
 }
 
 TEST_CASE("bad calls are refused with one sentence") {
@@ -354,7 +354,7 @@ TEST_CASE("bad calls are refused with one sentence") {
   refused_inputs({2, 5, 8}, {3, 6, 8}, {2, 6, 8}, "batch sizes 2, 3 and 2 differ");
   refused_inputs({2, 5, 8}, {2, 6, 8}, {2, 5, 8}, "6 keys but 5 values");
   refused_inputs({2, 5, 0}, {2, 6, 0}, {2, 6, 8}, "d_k is 0");
-  refused_inputs({2, 5, 8}, {2, 0, 8}, {2, 0, 8}, "there is no key");
+  refused_inputs({2, 5, 8}, {2, 0, 8}, {2, 0, 8}, "there are no keys");
   refused_inputs({5, 8}, {6, 8}, {6, 8}, "all must be [batch, T, d]");
   refused_inputs({2, 4, 5, 8}, {2, 3, 6, 8}, {2, 3, 6, 8}, "3 heads of keys do not divide 4");
   CHECK_THROWS_WITH_AS(attention(zeros({1, 2, 3}), zeros({1, 2, 3}, Dtype::float64), zeros({1, 2, 3})),

@@ -1,4 +1,4 @@
-// Attention over all heads: which blocks are seen, and which thread takes which piece.
+// Attention over all heads: which blocks are visible, and which thread takes which piece.
 #include "framework/kernels/attention.hpp"
 
 #include <algorithm>
@@ -14,8 +14,8 @@ namespace {
 constexpr std::int64_t block = Visibility::block;
 std::int64_t blocks(std::int64_t n) { return (n + block - 1) / block; }
 
-// words[k] gets a bit for each of `size` queries: rows[i * query + k * key]. Eight queries at a time, in bytes, as the
-// compiler does many bytes at once.
+// Sets bit i of words[k] to rows[i * query + k * key], for i < size. Eight queries at a time, in bytes: the compiler
+// makes vectors of these.
 template <class Key>
 void pack(const bool* rows, std::int64_t query, Key key, std::int64_t size, std::int64_t keys, std::uint64_t* words) {
   constexpr std::int64_t chunk = 256;
@@ -35,7 +35,7 @@ void pack(const bool* rows, std::int64_t query, Key key, std::int64_t size, std:
   }
 }
 
-// Which of a block's queries see a key by their place: a run of bits.
+// Which of a block's queries come late enough to see a key: all from some bit on.
 std::uint64_t causal_bits(std::int64_t first_query, std::int64_t first_seeing) {
   const std::int64_t skipped = std::clamp<std::int64_t>(first_seeing - first_query, 0, block);
   return skipped == block ? 0 : ~std::uint64_t{0} << skipped;
@@ -63,7 +63,7 @@ template <> const AttentionKernels<double>& table<double>() {
 #endif
 }
 
-// body(0) ... body(n - 1), each on whichever thread is free: pieces under a mask differ in length.
+// body(0) ... body(n - 1), each on whichever thread is free: under a mask some pieces take longer than others.
 template <class Body>
 void each_piece(std::int64_t n, std::int64_t multiply_adds, const Body& body) {
   constexpr std::int64_t worth_a_thread = 1 << 18;
@@ -89,7 +89,7 @@ void each_piece(std::int64_t n, std::int64_t multiply_adds, const Body& body) {
   for (std::int64_t i = 0; i < n; ++i) body(i);
 }
 
-// How many pieces a head's n blocks are cut into for `enough` pieces in all.
+// How many pieces to cut a head's n blocks into, so that there are about `enough` pieces in all.
 std::int64_t cuts(std::int64_t heads, std::int64_t n, std::int64_t enough) {
   return std::clamp<std::int64_t>(heads == 0 ? 1 : enough / heads, 1, std::max<std::int64_t>(n, 1));
 }

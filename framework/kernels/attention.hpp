@@ -9,7 +9,8 @@
 
 namespace surgeon::kernels {
 
-// [batch, heads, T, d] read in place: the steps between batches, heads and rows, in elements. A row is contiguous.
+// [batch, heads, T, d] read in place: the steps from one batch entry, head or row to the next, in elements. A row is
+// contiguous.
 template <class T>
 struct HeadsView {
   T* data = nullptr;
@@ -17,13 +18,13 @@ struct HeadsView {
   T* at(std::int64_t b, std::int64_t h) const { return data + b * batch + h * head; }
 };
 
-// Which queries see which keys, block by block: blocks that nobody sees cost nothing.
+// Which queries see which keys, block by block; a block in which no query sees a key costs nothing.
 class Visibility {
  public:
   static constexpr std::int64_t block = 64;   // queries and keys; a word has a bit for each query of a block
   enum class Kind : unsigned char { none, all, some };
 
-  // true = seen. data null: everything is. Steps of 0 repeat.
+  // true = visible. Without data everything is. A step of 0 repeats the same numbers.
   struct Mask {
     const bool* data = nullptr;
     std::int64_t batch = 0, head = 0, query = 0, key = 0;
@@ -34,7 +35,7 @@ class Visibility {
   Kind kind(std::int64_t b, std::int64_t h, std::int64_t query_block, std::int64_t key_block) const {
     return kinds_[std::size_t((plane(b, h) * query_blocks_ + query_block) * key_blocks_ + key_block)];
   }
-  // One word per key of the row of blocks; set where kind is some. Bit i: the block's i-th query sees this key.
+  // A word for each key, for one block of queries: bit i says whether the block's i-th query sees the key.
   const std::uint64_t* words(std::int64_t b, std::int64_t h, std::int64_t query_block) const {
     return words_.data() + (plane(b, h) * query_blocks_ + query_block) * Tk_;
   }
@@ -54,20 +55,21 @@ struct AttentionProblem {
   const Visibility* visibility = nullptr;   // null: every query sees every key
 };
 
-// What the walk back needs of the walk forward: [2, batch, heads, Tq], per query its largest score (before the scale;
-// 0 for a dead row) and 1 / the sum of its exponentials (0 for a dead row).
 template <class T>
 struct AttentionGradients {
   HeadsView<const T> O, dO;
+  // From the forward pass, [2, batch, heads, Tq]: each query's largest score, before the scale, and 1 / the sum of its
+  // exponentials; both 0 for a query that sees nothing.
   const T* statistics;
   HeadsView<T> dQ, dK, dV;   // null data: not wanted
 };
 
-// O = softmax(scale Q K^T) V. A row that sees nothing gives 0. What is not seen has no part in anything, be it nan.
+// O = softmax(scale Q K^T) V. A query that sees nothing gives 0. What is not visible has no part in anything, even when
+// it is nan.
 template <class T> void attention_forward(const AttentionProblem<T>&, HeadsView<T> O, T* statistics);
 template <class T> void attention_backward(const AttentionProblem<T>&, const AttentionGradients<T>&);
 
-// One head and a range of its blocks: the pieces that threads take.
+// What a thread takes at a time: one head and a range of its blocks.
 struct HeadPiece {
   std::int64_t batch, head, begin, end;   // query blocks forward, key blocks backward
 };

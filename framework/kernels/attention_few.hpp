@@ -1,5 +1,5 @@
-// For isa_attention.cpp only: attention of few queries. With one small block there is no reuse that would pay for
-// transposing: scores are dot products of rows, and every other product reads and writes rows in place.
+// For isa_attention.cpp only: attention of few queries and keys. One small block is used too little to pay for
+// transposing it: scores are dot products of rows, and every other product reads and writes rows in place.
 #pragma once
 
 #include "framework/kernels/attention_parts.hpp"
@@ -15,7 +15,7 @@ bool few(const AttentionProblem<T>& p) {
   return p.Tq <= few_queries && p.Tk <= block;
 }
 
-// Rows of whole batches: those of a head in place, or a copy filled up with zeros.
+// The rows of a head in whole batches: in place where they are, otherwise a copy padded with zeros.
 template <class T>
 struct WholeRows {
   std::int64_t columns;   // a whole number of batches
@@ -67,19 +67,19 @@ void dot_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2
   for (std::int64_t j = 0; j < rows1; ++j) std::fill_n(y + j * width + rows2, width - rows2, T(0));
 }
 
-// The same; short rows are transposed, since adding up the sums would cost more.
+// The same, but short rows are transposed: adding up the sums would cost more.
 template <class T>
 void row_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2, const WholeRows<T>& x2, T factor,
                   T* y, std::int64_t width) {
   constexpr std::int64_t short_row = 64;
   if (x1.columns > short_row) return dot_products(rows1, x1, rows2, x2, factor, y, width);
   alignas(64) T x2_t[short_row * few_queries];
-  transpose(x2.data, x2.row, rows2, x2.columns, x2_t, width, true,
+  transpose(x2.data, x2.row, rows2, x2.columns, x2_t, width, Edge::padded,
             [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(factor); });
-  small_gemm(rows1, width, x1.columns, {x1.data, x1.row, 1}, x2_t, width, y, width, false);
+  small_gemm(rows1, width, x1.columns, {x1.data, x1.row, 1}, x2_t, width, y, width, Result::set);
 }
 
-// All keys at once, unless none is seen: then false.
+// All keys in one run; false when no query sees any.
 template <class T>
 bool whole_run(const AttentionProblem<T>& p, const HeadPiece& piece, Run& run) {
   using Kind = Visibility::Kind;
@@ -88,19 +88,22 @@ bool whole_run(const AttentionProblem<T>& p, const HeadPiece& piece, Run& run) {
   return kind != Kind::none;
 }
 
-// c[rows, d] = products of weights with whole rows, over what is seen. by_query: c[query] = sum over keys, else
-// c[key] = sum over queries.
+enum class SumOver { keys, queries };
+
+// c[rows, d] = products of weights with whole rows, over what is seen: a row for each query as the sum over keys, or a
+// row for each key as the sum over queries.
 template <class T>
-void few_product(bool by_query, const Run& run, std::int64_t queries, std::int64_t width, const T* weights,
+void few_product(SumOver over, const Run& run, std::int64_t queries, std::int64_t width, const T* weights,
                  const WholeRows<T>& b, std::int64_t d, T* c, std::int64_t ldc) {
+  const bool by_query = over == SumOver::keys;
   const std::int64_t rows = by_query ? queries : run.size, inner = by_query ? run.size : queries;
   const Strided<T> a = by_query ? Strided<T>{weights, 1, width} : Strided<T>{weights, width, 1};
   if (run.words && !finite(b.data, inner, d, b.row))
-    return seen_gemm(rows, d, inner, a, b.data, b.row, c, ldc, false,
+    return seen_gemm(rows, d, inner, a, b.data, b.row, c, ldc, Result::set,
                      [&](auto i, auto, auto k) { return by_query ? bit(run.words[k], i) : bit(run.words[i], k); });
-  if (b.columns == d) return small_gemm(rows, d, inner, a, b.data, b.row, c, ldc, false);
+  if (b.columns == d) return small_gemm(rows, d, inner, a, b.data, b.row, c, ldc, Result::set);
   Scratch<T> whole(rows * b.columns);
-  small_gemm(rows, b.columns, inner, a, b.data, b.row, whole.data(), b.columns, false);
+  small_gemm(rows, b.columns, inner, a, b.data, b.row, whole.data(), b.columns, Result::set);
   for (std::int64_t i = 0; i < rows; ++i) std::copy_n(whole.data() + i * b.columns, d, c + i * ldc);
 }
 
@@ -126,14 +129,12 @@ void forward_few(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics, He
   softmax.start(width);
   softmax.take(scores, width, run, Exponential<T>(factors.exponent));
   T inverse[few_queries] = {};
-  for (std::int64_t q = 0; q < p.Tq; ++q) {
-    inverse_sum[q] = inverse[q] = softmax.sum[q] == 0 ? T(0) : 1 / softmax.sum[q];
-    largest[q] = softmax.sum[q] == 0 ? T(0) : softmax.largest[q];
-  }
+  softmax.finish(p.Tq, largest, inverse);
+  std::copy_n(inverse, p.Tq, inverse_sum);
   for (std::int64_t k = 0; k < run.size; ++k)
     for (std::int64_t i = 0; i < width; i += lanes)
       store(scores + k * width + i, load(scores + k * width + i) * load(inverse + i));
-  few_product(true, run, p.Tq, width, scores, V, p.d_v, O.at(b, h), O.row);
+  few_product(SumOver::keys, run, p.Tq, width, scores, V, p.d_v, O.at(b, h), O.row);
 }
 
 // Weights and the gradient of the products Q K^T, in place of the scores and of dO V^T.
@@ -188,9 +189,9 @@ void backward_few(const AttentionProblem<T>& p, const AttentionGradients<T>& g, 
   row_products(run.size, V, p.Tq, dO, T(1), products, width);
   const T* statistics = g.statistics + (b * p.heads + h) * p.Tq;
   weigh_few(p, run, width, statistics, Exponential<T>(factors.exponent), scores, products);
-  if (g.dQ.data) few_product(true, run, p.Tq, width, products, K, p.d_k, g.dQ.at(b, h), g.dQ.row);
-  if (g.dK.data) few_product(false, run, p.Tq, width, products, Q, p.d_k, g.dK.at(b, h), g.dK.row);
-  if (g.dV.data) few_product(false, run, p.Tq, width, scores, dO, p.d_v, g.dV.at(b, h), g.dV.row);
+  if (g.dQ.data) few_product(SumOver::keys, run, p.Tq, width, products, K, p.d_k, g.dQ.at(b, h), g.dQ.row);
+  if (g.dK.data) few_product(SumOver::queries, run, p.Tq, width, products, Q, p.d_k, g.dK.at(b, h), g.dK.row);
+  if (g.dV.data) few_product(SumOver::queries, run, p.Tq, width, scores, dO, p.d_v, g.dV.at(b, h), g.dV.row);
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// For isa_attention.cpp only: what both ways through attention are made of. Exponentials, the running softmax, what a
-// block of queries sees. Scores are kept transposed, keys in rows and queries in lanes: then maxima and sums over the
+// For isa_attention.cpp only: what forward and backward attention are made of. Exponentials, the running softmax, what
+// a block of queries sees. Scores are kept transposed, keys in rows and queries in lanes: then maxima and sums over the
 // keys need no shuffles.
 #pragma once
 
@@ -71,7 +71,7 @@ struct Exponential {
   }
 };
 
-// 0 times anything finite is 0, and nan otherwise.
+// Whether all numbers are: 0 times a finite number is 0, and nan otherwise.
 template <class T>
 bool finite(const T* x, std::int64_t rows, std::int64_t columns, std::int64_t row) {
   constexpr std::int64_t lanes = Lanes<T>::count;
@@ -85,13 +85,13 @@ bool finite(const T* x, std::int64_t rows, std::int64_t columns, std::int64_t ro
   return rest == 0 && xsimd::all(sum == Batch<T>(T(0)));
 }
 
-// small_gemm over what is seen only: 0 * nan would be nan. seen(i, j, k) says whether a(i, k) b(k, j) counts.
+// small_gemm over what is visible only: 0 * nan would be nan. seen(i, j, k) says whether a(i, k) b(k, j) counts.
 template <class T, class Seen>
 void seen_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb,
-               T* c, std::int64_t ldc, bool add, const Seen& seen) {
+               T* c, std::int64_t ldc, Result result, const Seen& seen) {
   for (std::int64_t i = 0; i < rows; ++i)
     for (std::int64_t j = 0; j < columns; ++j) {
-      T sum = add ? c[i * ldc + j] : T(0);
+      T sum = result == Result::add ? c[i * ldc + j] : T(0);
       for (std::int64_t k = 0; k < inner; ++k)
         if (seen(i, j, k)) sum += a.data[i * a.row + k * a.inner] * b[k * ldb + j];
       c[i * ldc + j] = sum;
@@ -113,7 +113,7 @@ auto lanes_of(std::uint64_t word, std::int64_t i) {
 #endif
 }
 
-// Some keys and the queries of a block, [lanes] from `first` on, that see them: all of them, or as the words say.
+// Some keys, and `lanes` queries of a block from `first` on. Each query sees each key, or as the words say.
 struct Run {
   std::int64_t begin, size, first, lanes;
   const std::uint64_t* words;   // null: all
@@ -211,6 +211,14 @@ struct Online {
       });
     unrolled<W>([&](auto w) { store(sum + first + w * lanes, total[w]); });
     return corrects;
+  }
+
+  // Of each query its largest score and 1 / sum; both 0 for a query that saw nothing.
+  void finish(std::int64_t queries, T* largest_score, T* inverse_sum) const {
+    for (std::int64_t q = 0; q < queries; ++q) {
+      largest_score[q] = sum[q] == 0 ? T(0) : largest[q];
+      inverse_sum[q] = sum[q] == 0 ? T(0) : 1 / sum[q];
+    }
   }
 
   void rescale(T* x, std::int64_t rows, std::int64_t width, const Run& run) const {

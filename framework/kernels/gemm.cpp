@@ -26,49 +26,75 @@ void hold_blas_at_one_thread() {
 
 namespace {
 
-CBLAS_TRANSPOSE flag(bool transpose) { return transpose ? CblasTrans : CblasNoTrans; }
+CBLAS_TRANSPOSE flag(Transposed lies) { return lies == Transposed::yes ? CblasTrans : CblasNoTrans; }
 
-// cblas refuses leading dimensions below 1 and, for empty operands, below the row length.
-int leading(std::int64_t ld, std::int64_t row) { return int(std::max<std::int64_t>({ld, row, 1})); }
+// The step from row to row, which BLAS checks even where there is one row or none to step over.
+template <class T>
+int leading(const MatrixView<T>& x) {
+  const bool upright = x.lies == Transposed::no;
+  const std::int64_t lines = upright ? x.rows : x.columns, line = upright ? x.columns : x.rows;
+  return int(std::max<std::int64_t>({lines > 1 ? x.step : line, line, 1}));
+}
+
+// One product whose sizes BLAS can count.
+void call(float alpha, const MatrixView<const float>& A, const MatrixView<const float>& B, float beta,
+          const MatrixView<float>& C) {
+  cblas_sgemm(CblasRowMajor, flag(A.lies), flag(B.lies), int(C.rows), int(C.columns), int(A.columns), alpha, A.data,
+              leading(A), B.data, leading(B), beta, C.data, leading(C));
+}
+void call(double alpha, const MatrixView<const double>& A, const MatrixView<const double>& B, double beta,
+          const MatrixView<double>& C) {
+  cblas_dgemm(CblasRowMajor, flag(A.lies), flag(B.lies), int(C.rows), int(C.columns), int(A.columns), alpha, A.data,
+              leading(A), B.data, leading(B), beta, C.data, leading(C));
+}
+
+// body(begin, end) for [0, n) in pieces that BLAS can count.
+template <class Body>
+void in_pieces(std::int64_t n, const Body& body) {
+  const std::int64_t most = largest_blas_size.load(std::memory_order_relaxed);
+  for (std::int64_t begin = 0; begin < n; begin += most) body(begin, std::min(begin + most, n));
+}
 
 }  // namespace
 
-void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a,
-          std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c, std::int64_t ldc) {
-  if (m == 0 || n == 0) return;
-  hold_blas_at_one_thread();
-  cblas_sgemm(CblasRowMajor, flag(transpose_a), flag(transpose_b), int(m), int(n), int(k), alpha, a,
-              leading(lda, transpose_a ? m : k), b, leading(ldb, transpose_b ? k : n), beta, c, leading(ldc, n));
-}
-
-void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha,
-          const double* a, std::int64_t lda, const double* b, std::int64_t ldb, double beta, double* c, std::int64_t ldc) {
-  if (m == 0 || n == 0) return;
-  hold_blas_at_one_thread();
-  cblas_dgemm(CblasRowMajor, flag(transpose_a), flag(transpose_b), int(m), int(n), int(k), alpha, a,
-              leading(lda, transpose_a ? m : k), b, leading(ldb, transpose_b ? k : n), beta, c, leading(ldc, n));
-}
-
 template <class T>
-void gemm_parallel(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
-                   std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc) {
+void gemm(std::type_identity_t<T> alpha, const MatrixView<const T>& A, const MatrixView<const T>& B,
+          std::type_identity_t<T> beta, const MatrixView<T>& C) {
   hold_blas_at_one_thread();
-  constexpr std::int64_t worth_a_thread = 1 << 18;   // multiply-adds; below, starting the team costs more than it saves
-  const bool by_rows = m >= n;
-  const std::int64_t per_line = std::max<std::int64_t>(1, k * (by_rows ? n : m));
-  parallel_for(by_rows ? m : n, std::max<std::int64_t>(16, worth_a_thread / per_line), [&](auto begin, auto end) {
-    if (by_rows)
-      gemm(transpose_a, transpose_b, end - begin, n, k, alpha, a + begin * (transpose_a ? 1 : lda), lda, b, ldb, beta,
-           c + begin * ldc, ldc);
-    else
-      gemm(transpose_a, transpose_b, m, end - begin, k, alpha, a, lda, b + begin * (transpose_b ? ldb : 1), ldb, beta,
-           c + begin, ldc);
+  const std::int64_t inner = A.columns;
+  in_pieces(C.rows, [&](auto top, auto bottom) {
+    in_pieces(C.columns, [&](auto left, auto right) {
+      const MatrixView<const T> a = some_rows(A, top, bottom), b = some_columns(B, left, right);
+      const MatrixView<T> c = some_columns(some_rows(C, top, bottom), left, right);
+      if (inner == 0) return call(alpha, a, b, beta, c);
+      in_pieces(inner, [&](auto begin, auto end) {
+        call(alpha, some_columns(a, begin, end), some_rows(b, begin, end), begin == 0 ? beta : T(1), c);
+      });
+    });
   });
 }
 
-template void gemm_parallel(bool, bool, std::int64_t, std::int64_t, std::int64_t, float, const float*, std::int64_t,
-                            const float*, std::int64_t, float, float*, std::int64_t);
-template void gemm_parallel(bool, bool, std::int64_t, std::int64_t, std::int64_t, double, const double*, std::int64_t,
-                            const double*, std::int64_t, double, double*, std::int64_t);
+template <class T>
+void gemm_parallel(std::type_identity_t<T> alpha, const MatrixView<const T>& A, const MatrixView<const T>& B,
+                   std::type_identity_t<T> beta, const MatrixView<T>& C) {
+  hold_blas_at_one_thread();
+  constexpr std::int64_t worth_a_thread = 1 << 18;   // multiply-adds; below, starting the team costs more than it saves
+  const bool by_rows = C.rows >= C.columns;
+  const std::int64_t per_line = std::max<std::int64_t>(1, A.columns * (by_rows ? C.columns : C.rows));
+  parallel_for(by_rows ? C.rows : C.columns, std::max<std::int64_t>(16, worth_a_thread / per_line),
+               [&](auto begin, auto end) {
+                 if (by_rows) gemm(alpha, some_rows(A, begin, end), B, beta, some_rows(C, begin, end));
+                 else gemm(alpha, A, some_columns(B, begin, end), beta, some_columns(C, begin, end));
+               });
+}
+
+template void gemm(float, const MatrixView<const float>&, const MatrixView<const float>&, float,
+                   const MatrixView<float>&);
+template void gemm(double, const MatrixView<const double>&, const MatrixView<const double>&, double,
+                   const MatrixView<double>&);
+template void gemm_parallel(float, const MatrixView<const float>&, const MatrixView<const float>&, float,
+                            const MatrixView<float>&);
+template void gemm_parallel(double, const MatrixView<const double>&, const MatrixView<const double>&, double,
+                            const MatrixView<double>&);
 
 }  // namespace surgeon::kernels

@@ -1,8 +1,11 @@
 // Matrix products through OpenBLAS, in a file of its own: xtensor-blas brings a cblas.h that clashes with the system's.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <limits>
 #include <string>
+#include <type_traits>
 
 namespace surgeon::kernels {
 
@@ -11,16 +14,48 @@ std::string blas_version();   // "OpenBLAS 0.3.21"
 // Our own threads do the dividing; OpenBLAS's would fight them. gemm does it by itself, LAPACK's callers must.
 void hold_blas_at_one_thread();
 
-// C[m, n] = alpha op(A)[m, k] op(B)[k, n] + beta C, row-major with leading dimensions; one thread.
-// beta = 0 overwrites C without reading it; k = 0 gives beta C.
-void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, float alpha, const float* a,
-          std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c, std::int64_t ldc);
-void gemm(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, double alpha, const double* a,
-          std::int64_t lda, const double* b, std::int64_t ldb, double beta, double* c, std::int64_t ldc);
+enum class Transposed : bool { no, yes };
 
-// The same for one large product: cut into row or column blocks over the threads.
+// A matrix [rows, columns] in memory: element (i, j) is data[i * step + j], or data[j * step + i] when transposed.
 template <class T>
-void gemm_parallel(bool transpose_a, bool transpose_b, std::int64_t m, std::int64_t n, std::int64_t k, T alpha, const T* a,
-                   std::int64_t lda, const T* b, std::int64_t ldb, T beta, T* c, std::int64_t ldc);
+struct MatrixView {
+  T* data;
+  std::int64_t rows, columns;
+  std::int64_t step = columns;
+  Transposed lies = Transposed::no;
+};
+
+template <class T>
+MatrixView<T> transposed(const MatrixView<T>& x) {
+  return {x.data, x.columns, x.rows, x.step, x.lies == Transposed::no ? Transposed::yes : Transposed::no};
+}
+template <class T>
+MatrixView<T> some_rows(const MatrixView<T>& x, std::int64_t begin, std::int64_t end) {
+  return {x.data + begin * (x.lies == Transposed::no ? x.step : 1), end - begin, x.columns, x.step, x.lies};
+}
+template <class T>
+MatrixView<T> some_columns(const MatrixView<T>& x, std::int64_t begin, std::int64_t end) {
+  return transposed(some_rows(transposed(x), begin, end));
+}
+
+// BLAS counts in int. Longer products are cut into several; a step from row to row cannot be cut: ask steps_fit first.
+// Tests lower it.
+inline std::atomic<std::int64_t> largest_blas_size = std::numeric_limits<int>::max();
+template <class T>
+bool steps_fit(const MatrixView<T>& x) {
+  const std::int64_t lines = x.lies == Transposed::no ? x.rows : x.columns;
+  return lines <= 1 || x.step <= largest_blas_size.load(std::memory_order_relaxed);
+}
+
+// C = alpha A B + beta C, with C not transposed; on one thread. beta = 0 overwrites C without reading it; an inner size
+// of 0 gives beta C.
+template <class T>
+void gemm(std::type_identity_t<T> alpha, const MatrixView<const T>& A, const MatrixView<const T>& B,
+          std::type_identity_t<T> beta, const MatrixView<T>& C);
+
+// The same for one large product, cut into blocks of rows or columns over the threads.
+template <class T>
+void gemm_parallel(std::type_identity_t<T> alpha, const MatrixView<const T>& A, const MatrixView<const T>& B,
+                   std::type_identity_t<T> beta, const MatrixView<T>& C);
 
 }  // namespace surgeon::kernels

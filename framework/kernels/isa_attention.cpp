@@ -1,5 +1,5 @@
-// Attention of one head, block by block; built once per instruction set. Keys and values are read in place, number by
-// number; of the queries, their gradient and the output a block at a time is transposed.
+// Attention of one head, block by block; built once for each instruction set. Keys and values are read in place, number
+// by number; queries, their gradient and the output are transposed one block at a time.
 #include "framework/kernels/attention_few.hpp"
 #include "framework/kernels/attention_parts.hpp"
 #include "framework/kernels/pool.hpp"
@@ -7,8 +7,8 @@
 namespace surgeon::kernels {
 namespace {
 
-// The keys or values of one head, copied when they lie so far apart and are so many that they would fight for the same
-// places in the caches.
+// The keys or values of one head. Many of them that lie far apart are copied: they would push each other out of the
+// caches.
 template <class T>
 class Rows {
  public:
@@ -34,19 +34,23 @@ class Rows {
 template <class T>
 constexpr auto unchanged = [](const Batch<T>& v, std::int64_t) { return v; };
 
-// y[d, queries of the run] += (rows of x)^T weights, over what is seen.
+// y[d, queries of the run] += (rows of x)^T weights, over what is visible.
 template <class T>
 void add_columns(const Rows<T>& x, std::int64_t key, std::int64_t d, const T* weights, std::int64_t width,
                  const Run& run, T* y) {
   weights += run.first;
   y += run.first;
   if (run.words && !finite(x.at(key), run.size, d, x.row()))
-    seen_gemm(d, run.lanes, run.size, x.by_column(key), weights, width, y, width, true,
+    seen_gemm(d, run.lanes, run.size, x.by_column(key), weights, width, y, width, Result::add,
               [&](auto, auto query, auto k) { return bit(run.words[k], run.first + query); });
   else
-    small_gemm(d, run.lanes, run.size, x.by_column(key), weights, width, y, width, true);
+    small_gemm(d, run.lanes, run.size, x.by_column(key), weights, width, y, width, Result::add);
 }
 
+// Online softmax, one block of queries at a time. For each run of keys that the block sees:
+//   scores [keys, queries] = K Q^T;  weights = exp(scores - largest so far), in place;  sum [queries] += their sums
+//   O_t [d_v, queries] = O_t * exp(largest before - largest now) + V^T weights
+// Then O = (O_t / sum)^T. statistics: each query's largest score and 1 / sum.
 template <class T>
 void forward_blocks(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics, HeadPiece piece) {
   const Factors<T> factors(p.scale);
@@ -56,32 +60,30 @@ void forward_blocks(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics,
   const std::int64_t widest = std::min(block, padded<T>(p.Tq));
   Scratch<T> Q_t(p.d_k * widest), O_t(p.d_v * widest), scores(std::min(p.Tk, longest_run * block) * widest);
   Online<T> softmax;
+  T inverse[block];
   T* largest = statistics + (piece.batch * p.heads + piece.head) * p.Tq;
   T* inverse_sum = largest + p.batch * p.heads * p.Tq;
 
   for (std::int64_t i = piece.begin; i < piece.end; ++i) {
     const std::int64_t first = i * block, size = std::min(block, p.Tq - first), width = padded<T>(size);
-    transpose(p.Q.at(piece.batch, piece.head) + first * p.Q.row, p.Q.row, size, p.d_k, Q_t.data(), width, true,
+    transpose(p.Q.at(piece.batch, piece.head) + first * p.Q.row, p.Q.row, size, p.d_k, Q_t.data(), width, Edge::padded,
               [&](const Batch<T>& q, std::int64_t) { return q * Batch<T>(factors.query); });
     softmax.start(width);
     std::fill_n(O_t.data(), p.d_v * width, T(0));
     each_run(p, piece, i, 0, (p.Tk + block - 1) / block, [&](const Run& run) {
       small_gemm(run.size, run.lanes, p.d_k, K.by_row(run.begin), Q_t.data() + run.first, width,
-                 scores.data() + run.first, width, false);
+                 scores.data() + run.first, width, Result::set);
       if (softmax.take(scores.data(), width, run, exp)) softmax.rescale(O_t.data(), p.d_v, width, run);
       add_columns(V, run.begin, p.d_v, scores.data(), width, run, O_t.data());
     });
-    T inverse[block];
-    for (std::int64_t q = 0; q < size; ++q) {
-      inverse_sum[first + q] = inverse[q] = softmax.sum[q] == 0 ? T(0) : 1 / softmax.sum[q];
-      largest[first + q] = softmax.sum[q] == 0 ? T(0) : softmax.largest[q];
-    }
-    transpose(O_t.data(), width, p.d_v, size, O.at(piece.batch, piece.head) + first * O.row, O.row, false,
+    softmax.finish(size, largest + first, inverse);
+    std::copy_n(inverse, size, inverse_sum + first);
+    transpose(O_t.data(), width, p.d_v, size, O.at(piece.batch, piece.head) + first * O.row, O.row, Edge::exact,
               [&](const Batch<T>& o, std::int64_t q) { return o * Batch<T>(inverse[q]); });
   }
 }
 
-// One block of queries on the walk back: what depends on the queries alone.
+// One block of queries in the backward pass: what depends on the queries alone.
 template <class T>
 struct QueryBlock {
   Scratch<T> Q_t, Q, dO_t, dO, dQ_t;   // _t: [d, width]; the others [size, padded d]
@@ -103,14 +105,14 @@ struct QueryBlock {
     std::copy_n(statistics, size, largest);
 
     const T* q = p.Q.at(b, h) + first * p.Q.row;
-    transpose(q, p.Q.row, size, p.d_k, Q_t.data(), width, true,
+    transpose(q, p.Q.row, size, p.d_k, Q_t.data(), width, Edge::padded,
               [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(query_factor); });
     copy_rows(q, p.Q.row, p.d_k, Q.data(), [](std::int64_t) { return T(1); });
     copy_rows(g.dO.at(b, h) + first * g.dO.row, g.dO.row, p.d_v, dO.data(), [&](auto i) { return inverse_sum[i]; });
-    transpose(dO.data(), padded<T>(p.d_v), size, p.d_v, dO_t.data(), width, true, unchanged<T>);
+    transpose(dO.data(), padded<T>(p.d_v), size, p.d_v, dO_t.data(), width, Edge::padded, unchanged<T>);
 
     T* O_t = dQ_t.data();   // not needed for dQ yet
-    transpose(g.O.at(b, h) + first * g.O.row, g.O.row, size, p.d_v, O_t, width, true, unchanged<T>);
+    transpose(g.O.at(b, h) + first * g.O.row, g.O.row, size, p.d_v, O_t, width, Edge::padded, unchanged<T>);
     std::int64_t i = 0;
     for (; i + tile_columns * Lanes<T>::count <= width; i += tile_columns * Lanes<T>::count)
       dot_columns<tile_columns>(O_t, p.d_v, i);
@@ -161,19 +163,53 @@ struct QueryBlock {
       }
   }
 
-  // y[keys of the run, wide] += weights from[queries, wide], over what is seen.
+  // y[keys of the run, wide] += weights from[queries, wide], over what is visible.
   void add_rows(const T* weights, const T* from, const Run& run, T* y, std::int64_t wide) const {
     const std::int64_t queries = std::min(run.lanes, size - run.first);
     const Strided<T> a{weights + run.first, width, 1};
     from += run.first * wide;
     if (run.words && !finite(from, queries, wide, wide))
-      seen_gemm(run.size, wide, queries, a, from, wide, y, wide, true,
+      seen_gemm(run.size, wide, queries, a, from, wide, y, wide, Result::add,
                 [&](auto k, auto, auto query) { return bit(run.words[k], run.first + query); });
     else
-      small_gemm(run.size, wide, queries, a, from, wide, y, wide, true);
+      small_gemm(run.size, wide, queries, a, from, wide, y, wide, Result::add);
   }
 };
 
+// The gradient of block i, or 0 where nothing of the piece was seen.
+template <class T>
+void write_queries(const AttentionProblem<T>& p, QueryBlock<T>& queries, std::int64_t i, bool seen, T* dQ,
+                   std::int64_t dQ_row) {
+  const std::int64_t size = std::min(block, p.Tq - i * block);
+  if (seen)
+    transpose(queries.dQ_t.data(), queries.width, p.d_k, size, dQ, dQ_row, Edge::exact,
+              [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(static_cast<T>(p.scale)); });
+  else
+    for (std::int64_t q = 0; q < size; ++q) std::fill_n(dQ + q * dQ_row, p.d_k, T(0));
+}
+
+// The gradient of the keys or of the values of one piece, summed over the queries: [keys, padded d].
+template <class T>
+struct KeySums {
+  std::int64_t keys, columns, wide;
+  Scratch<T> sums;
+
+  KeySums(std::int64_t keys_, std::int64_t d, const HeadsView<T>& wanted)
+      : keys(keys_), columns(d), wide(padded<T>(d)), sums(wanted.data ? keys * wide : 0) {
+    std::fill_n(sums.data(), wanted.data ? keys * wide : 0, T(0));
+  }
+  T* at(std::int64_t key) { return sums.data() + key * wide; }
+  void write(const HeadPiece& piece, const HeadsView<T>& to, T factor) {
+    T* rows = to.at(piece.batch, piece.head) + piece.begin * block * to.row;
+    for (std::int64_t k = 0; k < keys; ++k)
+      for (std::int64_t c = 0; c < columns; ++c) rows[k * to.row + c] = sums.data()[k * wide + c] * factor;
+  }
+};
+
+// One piece of the keys, with every block of queries that sees some of it. dO is divided by the sum of exponentials
+// beforehand. For each run of keys, everything [keys, queries]:
+//   scores = K Q^T;  products = V dO^T;  weights = exp(scores - largest);  gradient = weights (products - dO . O)
+// Then dV [keys, d_v] += weights dO;  dK [keys, d_k] += gradient Q;  dQ_t [d_k, queries] += K^T gradient.
 template <class T>
 void backward_blocks(const AttentionProblem<T>& p, const AttentionGradients<T>& g, HeadPiece piece, T* dQ,
                      std::int64_t dQ_row) {
@@ -182,12 +218,10 @@ void backward_blocks(const AttentionProblem<T>& p, const AttentionGradients<T>& 
   const std::int64_t begin = piece.begin * block, keys = std::min(piece.end * block, p.Tk) - begin;
   const Rows<T> K(p.K.at(piece.batch, piece.head) + begin * p.K.row, p.K.row, keys, p.d_k);
   const Rows<T> V(p.V.at(piece.batch, piece.head) + begin * p.V.row, p.V.row, keys, p.d_v);
-  const std::int64_t widest = std::min(block, padded<T>(p.Tq)), wide_k = padded<T>(p.d_k), wide_v = padded<T>(p.d_v);
-  const std::int64_t tile_size = std::min(keys, longest_run * block) * widest;
-  Scratch<T> scores(tile_size), products(tile_size), dK(keys * wide_k), dV(keys * wide_v);
+  const std::int64_t widest = std::min(block, padded<T>(p.Tq)), tile = std::min(keys, longest_run * block) * widest;
+  Scratch<T> scores(tile), products(tile);
+  KeySums<T> dK(keys, p.d_k, g.dK), dV(keys, p.d_v, g.dV);
   QueryBlock<T> queries(p, widest);
-  std::fill_n(dK.data(), g.dK.data ? keys * wide_k : 0, T(0));
-  std::fill_n(dV.data(), g.dV.data ? keys * wide_v : 0, T(0));
 
   for (std::int64_t i = 0; i * block < p.Tq; ++i) {
     bool loaded = false;
@@ -196,31 +230,20 @@ void backward_blocks(const AttentionProblem<T>& p, const AttentionGradients<T>& 
       loaded = true;
       const std::int64_t key = run.begin - begin, width = queries.width;
       const auto multiply = [&](const Rows<T>& x, std::int64_t d, const T* columns, T* y) {
-        small_gemm(run.size, run.lanes, d, x.by_row(key), columns + run.first, width, y + run.first, width, false);
+        small_gemm(run.size, run.lanes, d, x.by_row(key), columns + run.first, width, y + run.first, width,
+                   Result::set);
       };
       multiply(K, p.d_k, queries.Q_t.data(), scores.data());
       multiply(V, p.d_v, queries.dO_t.data(), products.data());
       queries.weigh(scores.data(), products.data(), run, exp);
-      if (g.dV.data) queries.add_rows(scores.data(), queries.dO.data(), run, dV.data() + key * wide_v, wide_v);
-      if (g.dK.data) queries.add_rows(products.data(), queries.Q.data(), run, dK.data() + key * wide_k, wide_k);
+      if (g.dV.data) queries.add_rows(scores.data(), queries.dO.data(), run, dV.at(key), dV.wide);
+      if (g.dK.data) queries.add_rows(products.data(), queries.Q.data(), run, dK.at(key), dK.wide);
       if (dQ) add_columns(K, key, p.d_k, products.data(), width, run, queries.dQ_t.data());
     });
-    if (!dQ) continue;
-    const std::int64_t first = i * block, size = std::min(block, p.Tq - first);
-    if (loaded)
-      transpose(queries.dQ_t.data(), queries.width, p.d_k, size, dQ + first * dQ_row, dQ_row, false,
-                [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(static_cast<T>(p.scale)); });
-    else
-      for (std::int64_t q = first; q < first + size; ++q) std::fill_n(dQ + q * dQ_row, p.d_k, T(0));
+    if (dQ) write_queries(p, queries, i, loaded, dQ + i * block * dQ_row, dQ_row);
   }
-
-  const auto write = [&](const T* from, std::int64_t wide, std::int64_t columns, const HeadsView<T>& to, T factor) {
-    T* rows = to.at(piece.batch, piece.head) + begin * to.row;
-    for (std::int64_t k = 0; k < keys; ++k)
-      for (std::int64_t c = 0; c < columns; ++c) rows[k * to.row + c] = from[k * wide + c] * factor;
-  };
-  if (g.dK.data) write(dK.data(), wide_k, p.d_k, g.dK, T(p.scale));
-  if (g.dV.data) write(dV.data(), wide_v, p.d_v, g.dV, T(1));
+  if (g.dK.data) dK.write(piece, g.dK, T(p.scale));
+  if (g.dV.data) dV.write(piece, g.dV, T(1));
 }
 
 template <class T>

@@ -599,7 +599,7 @@ void transposed(const void* x, Size rows, Size cols, Size ldx, void* y, Size ldy
         for (Size c = c0; c < std::min(cols, c0 + tile); ++c)
           for (Size r = r0; r < std::min(rows, r0 + tile); ++r) to[c * ldy + r] = from[r * ldx + c];
   } else {
-    transpose(from, ldx, rows, cols, to, ldy, false, [](const Batch<T>& v, Size) { return v; });
+    transpose(from, ldx, rows, cols, to, ldy, Edge::exact, [](const Batch<T>& v, Size) { return v; });
   }
 }
 

@@ -18,6 +18,9 @@ struct Strided {
   std::int64_t row, inner;
 };
 
+enum class Result : bool { set, add };      // what becomes of the numbers where a product goes
+enum class Edge : bool { exact, padded };   // whether rows end where their numbers do, or with a whole batch
+
 // Accumulators that fit the registers beside a row of b: 6 x 4 of 32, or 6 x 2 of 16.
 #ifdef __AVX512F__
 constexpr int tile_rows = 6, tile_columns = 4;
@@ -33,9 +36,9 @@ void unrolled(const Body& body) {
   }(std::make_integer_sequence<int, N>());
 }
 
-// C[R, W batches] = A B, or C + A B with `add`; the sum over k from 0 in rising order, whatever the tile.
+// C[R, W batches] = A B, or C + A B with Result::add; the sum over k from 0 in rising order, whatever the tile.
 template <int R, int W, class T>
-void tile(std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c, std::int64_t ldc, bool add) {
+void tile(std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c, std::int64_t ldc, Result result) {
   constexpr std::int64_t lanes = Lanes<T>::count;
   Batch<T> sum[R * W];
   unrolled<R * W>([&](auto i) { sum[i] = Batch<T>(T(0)); });
@@ -51,34 +54,34 @@ void tile(std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c, 
   }
   unrolled<R * W>([&](auto i) {
     T* to = c + i / W * ldc + i % W * lanes;
-    store(to, add ? load(to) + sum[i] : sum[i]);
+    store(to, result == Result::add ? load(to) + sum[i] : sum[i]);
   });
 }
 
 template <int W, class T>
 void tile_column(std::int64_t rows, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb, T* c,
-                 std::int64_t ldc, bool add) {
+                 std::int64_t ldc, Result result) {
   for (; rows >= tile_rows; rows -= tile_rows) {
-    tile<tile_rows, W>(inner, a, b, ldb, c, ldc, add);
+    tile<tile_rows, W>(inner, a, b, ldb, c, ldc, result);
     a.data += tile_rows * a.row;
     c += tile_rows * ldc;
   }
   unrolled<tile_rows>([&](auto r) {
     if constexpr (r > 0)
-      if (rows == r) tile<r, W>(inner, a, b, ldb, c, ldc, add);
+      if (rows == r) tile<r, W>(inner, a, b, ldb, c, ldc, result);
   });
 }
 
-// C[rows, columns] = A[rows, inner] B[inner, columns], or C + A B with `add`; columns a multiple of the lanes.
+// C[rows, columns] = A[rows, inner] B[inner, columns], or C + A B with Result::add; columns a multiple of the lanes.
 template <class T>
 void small_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb,
-                T* c, std::int64_t ldc, bool add) {
+                T* c, std::int64_t ldc, Result result) {
   constexpr std::int64_t lanes = Lanes<T>::count, wide = tile_columns * lanes;
   std::int64_t j = 0;
-  for (; j + wide <= columns; j += wide) tile_column<tile_columns>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+  for (; j + wide <= columns; j += wide) tile_column<tile_columns>(rows, inner, a, b + j, ldb, c + j, ldc, result);
   unrolled<tile_columns>([&](auto w) {
     if constexpr (w > 0)
-      if (columns - j == w * lanes) tile_column<w>(rows, inner, a, b + j, ldb, c + j, ldc, add);
+      if (columns - j == w * lanes) tile_column<w>(rows, inner, a, b + j, ldb, c + j, ldc, result);
   });
 }
 
@@ -98,9 +101,9 @@ void transpose_tile(Batch<T>* rows, std::index_sequence<I...>) {
 }
 
 // y[j, i] = f(x[i, j], j), for i < rows, j < columns; f takes and gives a batch along i.
-// With `pad`, y's rows are filled up to whole batches, x being 0 there.
+// Edge::padded fills up y's rows to whole batches, as if x were 0 there.
 template <class T, class F>
-void transpose(const T* x, std::int64_t ldx, std::int64_t rows, std::int64_t columns, T* y, std::int64_t ldy, bool pad,
+void transpose(const T* x, std::int64_t ldx, std::int64_t rows, std::int64_t columns, T* y, std::int64_t ldy, Edge edge,
                const F& f) {
   constexpr std::int64_t lanes = Lanes<T>::count;
   if constexpr (lanes == 1) {
@@ -111,21 +114,21 @@ void transpose(const T* x, std::int64_t ldx, std::int64_t rows, std::int64_t col
       for (std::int64_t i = 0; i < rows; i += lanes) {
         const std::int64_t m = std::min(lanes, rows - i), n = std::min(lanes, columns - j);
         Batch<T> block[lanes];
-        T edge[lanes] = {};
+        T part[lanes] = {};
         for (std::int64_t r = 0; r < lanes; ++r) {
           const T* from = x + (i + r) * ldx + j;
-          if (r < m && n < lanes) std::copy_n(from, n, edge);
-          block[r] = r >= m ? Batch<T>(T(0)) : load(n < lanes ? edge : from);
+          if (r < m && n < lanes) std::copy_n(from, n, part);
+          block[r] = r >= m ? Batch<T>(T(0)) : load(n < lanes ? part : from);
         }
         transpose_tile<T>(block, std::make_index_sequence<std::size_t(lanes)>());
         for (std::int64_t r = 0; r < n; ++r) {
           T* to = y + (j + r) * ldy + i;
           const Batch<T> value = f(block[r], j + r);
-          if (m == lanes || pad) {
+          if (m == lanes || edge == Edge::padded) {
             store(to, value);
           } else {
-            store(edge, value);
-            std::copy_n(edge, m, to);
+            store(part, value);
+            std::copy_n(part, m, to);
           }
         }
       }

@@ -3,14 +3,15 @@
 
 namespace surgeon::ops {
 
-Shape broadcast_shape(const char* op, const Shape& a, const Shape& b) {
-  Shape shape = a.size() >= b.size() ? a : b;
-  const Shape& other = a.size() >= b.size() ? b : a;
+Shape broadcast_shape(const char* op, const Shape& a, const Shape& b, std::ptrdiff_t matrix_axes) {
+  Shape shape(a.begin(), a.end() - matrix_axes), other(b.begin(), b.end() - matrix_axes);
+  if (shape.size() < other.size()) swap(shape, other);
   for (std::size_t k = 1; k <= other.size(); ++k) {
     std::int64_t& size = shape[shape.size() - k];
     const std::int64_t with = other[other.size() - k];
-    require(size == with || size == 1 || with == 1, op, ": ", a, " and ", b, ": sizes ", a[a.size() - k], " and ",
-            b[b.size() - k], " do not broadcast");
+    require(size == with || size == 1 || with == 1, op, ": ", a, matrix_axes ? " x " : " and ", b,
+            matrix_axes ? ": batch sizes " : ": sizes ", a[a.size() - std::size_t(matrix_axes) - k], " and ",
+            b[b.size() - std::size_t(matrix_axes) - k], " do not broadcast");
     if (size == 1) size = with;
   }
   return shape;

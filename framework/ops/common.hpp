@@ -42,7 +42,8 @@ inline void require_same_dtype(const char* op, const Tensor& a, const Tensor& b)
 
 // ---- Shapes --------------------------------------------------------------------------------------------------------
 // As NumPy broadcasts; std::invalid_argument "OP: [2, 3] and [4, 3]: sizes 2 and 4 do not broadcast".
-Shape broadcast_shape(const char* op, const Shape& a, const Shape& b);
+// matrix_axes: how many axes at the end do not take part, 2 for a product of matrices.
+Shape broadcast_shape(const char* op, const Shape& a, const Shape& b, std::ptrdiff_t matrix_axes = 0);
 
 // A tensor of rank 1 or more as rows along its last axis.
 inline Size columns(const Tensor& x) { return x.shape(-1); }

@@ -1,76 +1,69 @@
 // Products, all through BLAS: matmul in every shape np.matmul takes, and linear. Transposed operands are read in place.
-#include <limits>
-
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
 #include "framework/kernels/gemm.hpp"
 #include "framework/kernels/strides.hpp"
 #include "framework/ops.hpp"
+#include "framework/ops/common.hpp"
 
 namespace surgeon {
 
 using detail::data;
 using detail::fresh;
 using detail::make;
+using kernels::MatrixView;
 
 namespace {
 
-// op(A) [m, k] times op(B) [k, n].
-struct Sizes {
-  std::int64_t m, n, k;
-};
-
-Sizes checked_sizes(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
-  const Sizes sizes{a.shape(options.transpose_a ? -1 : -2), b.shape(options.transpose_b ? -2 : -1),
-                    a.shape(options.transpose_a ? -2 : -1)};
-  const std::int64_t inner = b.shape(options.transpose_b ? -1 : -2);
-  require(sizes.k == inner, "matmul: ", a.shape(), options.transpose_a ? "^T" : "", " x ", b.shape(),
-          options.transpose_b ? "^T" : "", ": inner sizes ", sizes.k, " and ", inner, " differ");
-  constexpr std::int64_t limit = std::numeric_limits<int>::max();
-  require<std::length_error>(sizes.m <= limit && sizes.n <= limit && sizes.k <= limit, "matmul: ", a.shape(), " x ",
-                             b.shape(), ": BLAS counts to 2^31 - 1 only");
-  return sizes;
+void check_inner_sizes(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  const std::int64_t left = a.shape(options.transpose_a ? -2 : -1), right = b.shape(options.transpose_b ? -1 : -2);
+  require(left == right, "matmul: ", a.shape(), options.transpose_a ? "^T" : "", " x ", b.shape(),
+          options.transpose_b ? "^T" : "", ": inner sizes ", left, " and ", right, " differ");
 }
 
-Shape batch_shape(const Tensor& a, const Tensor& b) {
-  const Shape left(a.shape().begin(), a.shape().end() - 2), right(b.shape().begin(), b.shape().end() - 2);
-  Shape batch(std::max(left.size(), right.size()), 1);
-  for (std::size_t k = 1; k <= batch.size(); ++k) {
-    const std::int64_t l = k <= left.size() ? left[left.size() - k] : 1;
-    const std::int64_t r = k <= right.size() ? right[right.size() - k] : 1;
-    require(l == r || l == 1 || r == 1, "matmul: ", a.shape(), " x ", b.shape(), ": batch sizes ", l, " and ", r,
-            " do not broadcast");
-    batch[batch.size() - k] = l == 1 ? r : l;
-  }
-  return batch;
+template <class T>
+void require_steps(const char* op, const MatrixView<T>& x) {
+  require<std::length_error>(steps_fit(x), op, ": a row of ", x.step, " numbers is longer than the ",
+                             kernels::largest_blas_size.load(), " that BLAS can take");
 }
+
+// The `index`-th matrix of x, as it enters the product.
+template <class T>
+MatrixView<const T> matrix(const Tensor& x, bool transpose, std::int64_t index = 0) {
+  const std::int64_t rows = x.shape(-2), columns = x.shape(-1);
+  const MatrixView<const T> view{data<T>(x) + index * rows * columns, rows, columns};
+  return transpose ? transposed(view) : view;
+}
+
+Shape leading(const Tensor& x) { return {x.shape().begin(), x.shape().end() - 2}; }
 
 // Both of rank 2 or more.
 Tensor product(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
-  const Sizes sizes = checked_sizes(a, b, options);
-  const std::int64_t m = sizes.m, n = sizes.n, k = sizes.k;   // clang 14 cannot capture a structured binding
-  const Shape batch = batch_shape(a, b);
+  check_inner_sizes(a, b, options);
+  const Shape batch = ops::broadcast_shape("matmul", a.shape(), b.shape(), 2);
+  const std::int64_t m = a.shape(options.transpose_a ? -1 : -2), n = b.shape(options.transpose_b ? -2 : -1);
+  const std::int64_t k = a.shape(options.transpose_a ? -2 : -1);
   Shape shape = batch;
   shape.insert(shape.end(), {m, n});
   Tensor y = make(std::move(shape), a.dtype());
   if (y.size() == 0) return y;
-  const std::int64_t matrices = y.size() / (m * n), lda = a.shape(-1), ldb = b.shape(-1);
+  const std::int64_t matrices = y.size() / (m * n);
   constexpr std::int64_t worth_a_thread = 1 << 18;   // multiply-adds
   // Many products: each thread takes some. Few: the threads share each.
   const bool few = matrices < kernels::thread_count();
   const std::int64_t grain = few ? matrices : worth_a_thread / (m * n * k + 1) + 1;
-  const Shape batch_a(a.shape().begin(), a.shape().end() - 2), batch_b(b.shape().begin(), b.shape().end() - 2);
-  const kernels::Walk<3> walk(batch, {kernels::broadcast_strides(batch_a, batch), kernels::broadcast_strides(batch_b, batch),
+  const kernels::Walk<3> walk(batch, {kernels::broadcast_strides(leading(a), batch),
+                                      kernels::broadcast_strides(leading(b), batch),
                                       kernels::broadcast_strides(batch, batch)});
   detail::visit_floating(a.dtype(), [&]<class T>(T) {
+    require_steps("matmul", matrix<T>(a, options.transpose_a));
+    require_steps("matmul", matrix<T>(b, options.transpose_b));
+    require_steps("matmul", matrix<T>(y, false));
     walk.run(grain, [&](const auto& at, std::int64_t run) {
       for (std::int64_t i = 0; i < run; ++i) {
-        const T* A = data<T>(a) + (at[0] + i * walk.step(0)) * m * k;
-        const T* B = data<T>(b) + (at[1] + i * walk.step(1)) * k * n;
-        T* C = fresh<T>(y) + (at[2] + i * walk.step(2)) * m * n;
-        if (few) kernels::gemm_parallel(options.transpose_a, options.transpose_b, m, n, k, T(1), A, lda, B, ldb, T(0), C, n);
-        else kernels::gemm(options.transpose_a, options.transpose_b, m, n, k, T(1), A, lda, B, ldb, T(0), C, n);
+        const auto A = matrix<T>(a, options.transpose_a, at[0] + i * walk.step(0));
+        const auto B = matrix<T>(b, options.transpose_b, at[1] + i * walk.step(1));
+        const MatrixView<T> C{fresh<T>(y) + (at[2] + i * walk.step(2)) * m * n, m, n};
+        if (few) gemm_parallel(1, A, B, 0, C);
+        else gemm(1, A, B, 0, C);
       }
     });
   });
@@ -80,31 +73,47 @@ Tensor product(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
 // All but the last axis in one.
 Tensor flat(const Tensor& x) { return reshape(x, {count({x.shape().begin(), x.shape().end() - 1}), x.shape(-1)}); }
 
+// matmul of which one operand is 1-D: a row on the left, a column on the right. The axis added for it goes again.
+Tensor product_with_vector(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
+  require(!(a.rank() == 1 && options.transpose_a) && !(b.rank() == 1 && options.transpose_b), "matmul: ", a.shape(),
+          " x ", b.shape(), ": a 1-D operand cannot be transposed");
+  const std::int64_t left_inner = a.shape(options.transpose_a ? -2 : -1);
+  const std::int64_t right_inner = b.shape(b.rank() == 1 || options.transpose_b ? -1 : -2);
+  require(left_inner == right_inner, "matmul: ", a.shape(), " x ", b.shape(), ": inner sizes ", left_inner, " and ",
+          right_inner, " differ");
+  const Tensor left = a.rank() == 1 ? reshape(a, {1, a.size()}) : a;
+  const Tensor right = b.rank() == 1 ? reshape(b, {b.size(), 1}) : b;
+  const Tensor y = matmul(left, right, options);
+  Shape shape = y.shape();
+  if (b.rank() == 1) shape.pop_back();
+  if (a.rank() == 1) shape.erase(shape.end() - (b.rank() == 1 ? 1 : 2));
+  return reshape(y, shape);
+}
+
+void check_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
+  require_value("linear", x);
+  require_value("linear", weight);
+  require(is_floating(x.dtype()) && x.dtype() == weight.dtype() && (bias.empty() || bias.dtype() == x.dtype()),
+          "linear: ", x.dtype(), " x with ", weight.dtype(), " weight",
+          bias.empty() ? "" : " and " + to_string(bias.dtype()) + " bias");
+  require(weight.rank() == 2 && x.rank() >= 1 && x.shape(-1) == weight.shape(1), "linear: x ", x.shape(),
+          " with weight ", weight.shape(), ": the weight must be [out, in], and the last axis of x must have size in");
+  const std::int64_t out = weight.shape(0);
+  require(bias.empty() || bias.shape() == Shape{out}, "linear: bias ", bias.shape(), " with weight ", weight.shape(),
+          ": the bias must be [", out, "]");
+}
+
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   require_value("matmul", a);
-  require_value("matmul", b);
-  require(a.dtype() == b.dtype(), "matmul: ", a.dtype(), " with ", b.dtype(), " (dtypes never promote: use .to)");
-  require(is_floating(a.dtype()), "matmul: needs float32 or float64, not ", a.dtype());
+  ops::require_same_dtype("matmul", a, b);
+  ops::require_floating("matmul", a);
   require(a.rank() > 0 && b.rank() > 0, "matmul: ", a.shape(), " x ", b.shape(), ": a scalar has no rows (use *)");
-  if (a.rank() == 1 || b.rank() == 1) {
-    // A row on the left, a column on the right; the axis added for it goes again.
-    require(!(a.rank() == 1 && options.transpose_a) && !(b.rank() == 1 && options.transpose_b), "matmul: ", a.shape(), " x ",
-            b.shape(), ": a 1-D operand cannot be transposed");
-    const std::int64_t inner = a.shape(options.transpose_a ? -2 : -1);
-    const std::int64_t other = b.shape(b.rank() == 1 || options.transpose_b ? -1 : -2);
-    require(inner == other, "matmul: ", a.shape(), " x ", b.shape(), ": inner sizes ", inner, " and ", other, " differ");
-    const Tensor left = a.rank() == 1 ? reshape(a, {1, a.size()}) : a;
-    const Tensor right = b.rank() == 1 ? reshape(b, {b.size(), 1}) : b;
-    const Tensor y = matmul(left, right, options);
-    Shape shape = y.shape();
-    if (b.rank() == 1) shape.pop_back();
-    if (a.rank() == 1) shape.erase(shape.end() - (b.rank() == 1 ? 1 : 2));
-    return reshape(y, shape);
-  }
-  if (a.rank() > 2 && b.rank() == 2 && !options.transpose_a) {   // one tall product instead of many, in the gradients too
-    checked_sizes(a, b, options);
+  if (a.rank() == 1 || b.rank() == 1) return product_with_vector(a, b, options);
+  if (a.rank() > 2 && b.rank() == 2 && !options.transpose_a) {
+    // One tall product instead of many, in the gradients too.
+    check_inner_sizes(a, b, options);
     Shape shape = a.shape();
     shape.back() = b.shape(options.transpose_b ? 0 : 1);
     return reshape(matmul(flat(a), b, options), shape);
@@ -121,14 +130,8 @@ Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
 }
 
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
-  require_value("linear", x);
-  require_value("linear", weight);
-  require(is_floating(x.dtype()) && x.dtype() == weight.dtype() && (bias.empty() || bias.dtype() == x.dtype()), "linear: ",
-          x.dtype(), " x with ", weight.dtype(), " weight", bias.empty() ? "" : " and " + to_string(bias.dtype()) + " bias");
-  require(weight.rank() == 2 && x.rank() >= 1 && x.shape(-1) == weight.shape(1), "linear: x ", x.shape(), " with weight ",
-          weight.shape(), ": the last size of x must be the weight's, [out, in]");
+  check_linear(x, weight, bias);
   const std::int64_t in = weight.shape(1), out = weight.shape(0);
-  require(bias.empty() || bias.shape() == Shape{out}, "linear: bias ", bias.shape(), " with weight ", weight.shape());
   if (x.rank() != 2) {
     Shape shape = x.shape();
     shape.back() = out;
@@ -138,10 +141,13 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
   const std::int64_t rows = x.shape(0);
   Tensor y = make({rows, out}, x.dtype());
   detail::visit_floating(x.dtype(), [&]<class T>(T) {
+    const auto X = matrix<T>(x, false), W = matrix<T>(weight, false);
+    const MatrixView<T> Y{fresh<T>(y), rows, out};
+    require_steps("linear", X);
+    require_steps("linear", Y);
     // The bias is laid out first and the product added to it: one pass less over y.
-    for (std::int64_t i = 0; i < rows && !bias.empty(); ++i) std::copy_n(data<T>(bias), out, fresh<T>(y) + i * out);
-    kernels::gemm_parallel(false, true, rows, out, in, T(1), data<T>(x), in, data<T>(weight), in, T(bias.empty() ? 0 : 1),
-                           fresh<T>(y), out);
+    for (std::int64_t i = 0; i < rows && !bias.empty(); ++i) std::copy_n(data<T>(bias), out, Y.data + i * out);
+    gemm_parallel(1, X, transposed(W), bias.empty() ? 0 : 1, Y);
   });
   const auto rule = [](const Ins& in, Out, Grad g) -> Grads {
     Grads gradients(in.wanted(0) ? matmul(g, in[1]) : Tensor(),

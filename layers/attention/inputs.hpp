@@ -1,16 +1,15 @@
-// What attention is given, checked at the door, and its masks brought to one form.
+// The options of attention, checked, and its masks brought to one form.
 #pragma once
 
 #include "layers/attention.hpp"
 
 namespace surgeon::detail {
 
-// std::invalid_argument for shapes, dtypes and options that do not fit; scores: their shape, [..., Tq, Tk].
-void check_attention(const Tensor& Q, const Tensor& K, const Tensor& V);
+// std::invalid_argument for options that do not fit scores of this shape, [..., Tq, Tk], or the inputs' dtype.
 void check_attention_options(const AttentionOptions& options, const Shape& scores, Dtype dtype);
 
-// Boolean, true where query i sees key j, broadcasting to the scores; empty when all is seen. Without with_causal
-// options.causal is left out.
-Tensor visible_keys(const AttentionOptions& options, const Shape& scores, bool with_causal);
+// Boolean, true where query i sees key j, broadcasting to the scores; empty when everything is visible.
+enum class Causal { included, left_out };   // whether options.causal is part of it
+Tensor visible_keys(const AttentionOptions& options, const Shape& scores, Causal with);
 
 }  // namespace surgeon::detail
