@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <string>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -12,6 +11,7 @@
 #include "framework/detail/node.hpp"
 #include "framework/detail/range.hpp"
 #include "framework/errors.hpp"
+#include "framework/ops.hpp"
 
 namespace surgeon {
 
@@ -69,6 +69,22 @@ bool has_infinity(std::span<const Tensor> inputs) {
   });
 }
 
+// Whether the infinities of a value were asked for: they fill exactly what a mask among the inputs picks out.
+bool is_fill(std::span<const Tensor> inputs, const Tensor& value) {
+  const Anomaly here(false);
+  const NoRecord pause;
+  const Tensor infinite = isnan(value * 0.0);
+  return std::any_of(inputs.begin(), inputs.end(), [&](const Tensor& mask) {
+    if (mask.empty() || mask.dtype() != Dtype::boolean) return false;
+    try {
+      const double agree = sum(infinite == broadcast_to(mask, value.shape())).item();
+      return agree == 0.0 || agree == double(value.size());
+    } catch (const std::invalid_argument&) {   // not a mask of this value
+      return false;
+    }
+  });
+}
+
 std::string inputs_text(std::span<const Tensor> inputs) {
   std::string text;
   for (std::size_t i = 0; i < inputs.size(); ++i)
@@ -87,7 +103,7 @@ bool watching() noexcept { return anomaly_watched; }
 
 void check_value(const char* op, std::span<const Tensor> inputs, const Tensor& value) {
   const Range range = range_of(value);
-  const bool may_be_infinite = range.infinities == 0 || std::string_view(op) == "masked_fill" || has_infinity(inputs);
+  const bool may_be_infinite = range.infinities == 0 || has_infinity(inputs) || is_fill(inputs, value);
   if (range.nans == 0 && may_be_infinite) return;
   throw AnomalyError(sentence("anomaly: ", op, " gave ", range.nans ? "nan" : "inf", " in ", range.nans + range.infinities, " of ",
                           value.size(), " values, first at ", index_of(range.first_bad, value.shape()), inputs_text(inputs),

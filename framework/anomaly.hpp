@@ -15,7 +15,8 @@ struct AnomalyError : std::runtime_error {
 };
 
 // While one lives, on this thread, the first op that gives nan, or inf from finite inputs, throws AnomalyError, in the
-// forward pass and in grad(). masked_fill may fill with infinity; what is infinite already may be passed on.
+// forward pass and in grad(). What is infinite already may be passed on, and an op with a mask among its inputs may fill
+// what the mask picks out with infinity.
 class Anomaly {
  public:
   explicit Anomaly(bool watch = true) noexcept;   // false: not here, inside a wider one

@@ -1,6 +1,7 @@
 // Named intermediates. A layer calls probe("scores", x) where a reader may want to look; a Probe alive on the same
-// thread keeps what passes, or puts something else in its place. With no Probe alive, probe() gives x back and costs
-// nothing; watched or not, every number stays the same bit for bit.
+// thread keeps what passes, or puts something else in its place. With no Probe alive, probe() returns x and costs
+// nothing. Watching changes no bit of any number, with one exception: attention whose scores or weights are watched is
+// computed step by step instead of in one op, with the same results but for rounding (about 1e-7 in float32).
 //
 //   Probe look("blocks.*.attention.scores");
 //   Tensor loss = model(x);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 
 #include "framework/errors.hpp"
 #include "framework/ops.hpp"
@@ -49,7 +50,27 @@ Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T) {
   return tensor(real, {batch, 1, T});
 }
 
-Tensor both(const Tensor& a, const Tensor& b) { return a > !b; }
+Tensor both(const Tensor& a, const Tensor& b) {
+  return detail::boolean_mask("both", a) > !detail::boolean_mask("both", b);
+}
+
+namespace {
+
+template <class T>
+void check_zeros_and_ones(const char* op, const Tensor& mask) {
+  for (const T m : mask.values<T>()) require(m == 0 || m == 1, op, ": the mask holds ", m, ", not 0 or 1");
+}
+
+}  // namespace
+
+Tensor detail::boolean_mask(const char* op, const Tensor& mask) {
+  require_value(op, mask);
+  if (mask.dtype() == Dtype::boolean) return mask;
+  require(is_floating(mask.dtype()), op, ": needs a mask of booleans or of floats 0 and 1, not ", mask.dtype());
+  if (mask.dtype() == Dtype::float32) check_zeros_and_ones<float>(op, mask);
+  else check_zeros_and_ones<double>(op, mask);
+  return mask != 0.0;
+}
 
 Tensor alibi_bias(std::int64_t heads, std::int64_t T, Dtype dtype) {
   require(heads >= 1 && T >= 0, "alibi_bias: heads = ", heads, ", T = ", T, ": needs at least one head and T >= 0");
@@ -61,7 +82,7 @@ Tensor alibi_bias(std::int64_t heads, std::int64_t T, Dtype dtype) {
     const double step = h < power ? double(h + 1) / double(power) : (double(h - power) + 0.5) / double(power);
     const double slope = std::exp2(-8.0 * step);
     for (std::int64_t i = 0; i < T; ++i)
-      for (std::int64_t j = 0; j < T; ++j) bias.push_back(-slope * double(i - j));
+      for (std::int64_t j = 0; j < T; ++j) bias.push_back(-slope * double(std::abs(i - j)));
   }
   return tensor(bias, {heads, T, T}).to(dtype);
 }

@@ -15,10 +15,16 @@ Tensor window_mask(std::int64_t T, std::int64_t window);   // [T, T]: query i se
 
 // [B, 1, T]: batch entry b sees its first lengths[b] keys. std::invalid_argument for a length outside [0, T].
 Tensor padding_mask(const std::vector<std::int64_t>& lengths, std::int64_t T);
-Tensor both(const Tensor& a, const Tensor& b);   // true where both are; boolean masks that broadcast
+// True where both masks are. They broadcast; each holds booleans, or floats 0 and 1 (std::invalid_argument for others).
+Tensor both(const Tensor& a, const Tensor& b);
 
-// ALiBi: -slope_h * (i - j), [heads, T, T]; slopes 2^(-8 h / heads) for h = 1 .. heads when heads is a power of two,
+// ALiBi: -slope_h * |i - j|, [heads, T, T]; slopes 2^(-8 h / heads) for h = 1 .. heads when heads is a power of two,
 // else those of the power below and every other one of the power above. Press 2021, arXiv 2108.12409.
 Tensor alibi_bias(std::int64_t heads, std::int64_t T, Dtype dtype = Dtype::float32);
+
+namespace detail {
+// The mask in booleans; std::invalid_argument for floats other than 0 and 1.
+Tensor boolean_mask(const char* op, const Tensor& mask);
+}  // namespace detail
 
 }  // namespace surgeon

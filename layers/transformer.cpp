@@ -16,9 +16,31 @@ TransformerConfig checked(TransformerConfig config) {
   require(config.vocabulary >= 1 && config.context >= 1 && config.layers >= 0, "Transformer: vocabulary = ",
           config.vocabulary, ", context = ", config.context, ", layers = ", config.layers,
           ": needs a vocabulary and a context of at least 1, and no negative number of layers");
+  require(!config.attention.rng && !config.attention.return_weights,
+          "Transformer: config.attention sets rng or return_weights, which belong to a call (ForwardOptions, look)");
   if (config.positions == Positions::rotary && config.block.projections.rotary_base == 0.0)
     config.block.projections.rotary_base = 10000.0;
   return config;
+}
+
+// A batch entry's own mask holds for all of its heads.
+Tensor over_heads(const Tensor& mask) {
+  const Shape& s = mask.shape();
+  return mask.rank() == 3 ? reshape(mask, {s[0], 1, s[1], s[2]}) : mask;
+}
+
+// The rules of every block in one call.
+AttentionOptions rules_of(const TransformerConfig& config, std::int64_t T, const ForwardOptions& call) {
+  AttentionOptions rules = config.attention;
+  if (rules.mask.empty()) rules.mask = call.mask;
+  else if (call.mask.defined()) rules.mask = both(over_heads(rules.mask), over_heads(call.mask));
+  rules.causal = rules.causal || config.causal;
+  rules.rng = call.rng;
+  if (config.positions == Positions::alibi) {
+    const Tensor alibi = alibi_bias(config.block.heads, T, config.block.dtype);
+    rules.bias = rules.bias.empty() ? alibi : rules.bias + alibi;
+  }
+  return rules;
 }
 
 }  // namespace
@@ -38,12 +60,8 @@ TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOption
   require(tokens.rank() == 2 && tokens.shape(1) >= 1 && tokens.shape(1) <= config.context, "Transformer: tokens ",
           tokens.shape(), " must be [batch, T] with T between 1 and ", config.context);
   const std::int64_t T = tokens.shape(1);
-  AttentionOptions rules = config.attention;
-  rules.mask = options.mask;
-  rules.causal = config.causal;
-  rules.rng = options.rng;
+  AttentionOptions rules = rules_of(config, T, options);
   rules.return_weights = keep;
-  if (config.positions == Positions::alibi) rules.bias = alibi_bias(config.block.heads, T, config.block.dtype);
 
   Tensor x = embedding(tokens);   // [B, T, d_model]
   if (positions) x = (*positions)(x);

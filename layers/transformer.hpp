@@ -21,7 +21,9 @@ struct TransformerConfig {
   bool causal = true;              // a decoder; false: an encoder, in which each token sees all others
   bool head = true;                // output logits over the vocabulary; false: the vectors after the last norm
   bool tied = true;                // the head is the transposed embedding. Press & Wolf 2017, arXiv 1608.05859
-  AttentionOptions attention = {}; // for every block: scale, soft_cap, weighting, window, ...
+  // For every block: scale, soft_cap, weighting, window, ... The model is causal if this or `causal` says so; a bias is
+  // added to ALiBi's; a mask holds together with a call's. rng and return_weights are refused: they belong to a call.
+  AttentionOptions attention = {};
 };
 
 // What one call adds.

@@ -193,6 +193,30 @@ TEST_CASE("attention: where every row is dead all is 0, second derivatives too")
   }
 }
 
+TEST_CASE("attention: without queries, batch or width of values, on both paths, under any mask") {
+  for (const std::int64_t Tk : {6, 70})
+    for (const Shape& s : std::vector<Shape>{{2, 0, 3}, {0, 5, 3}, {2, 5, 0}, {0, 0, 0}})   // batch, Tq, d_v
+      for (const Dtype dtype : {Dtype::float32, Dtype::float64})
+        for (const bool heads : {false, true})
+          for (const bool keep : {false, true})
+            for (int rule = 0; rule < 4; ++rule) {
+              INFO(to_string(s), " Tk ", Tk, " heads ", heads, " weights ", keep, " rule ", rule);
+              const auto shape = [&](std::int64_t T, std::int64_t d) {
+                return heads ? Shape{s[0], 2, T, d} : Shape{s[0], T, d};
+              };
+              const Tensor Q = normal(shape(s[1], 4), 1, dtype), K = normal(shape(Tk, 4), 2, dtype);
+              const Tensor V = normal(shape(Tk, s[2]), 3, dtype);
+              AttentionOptions options{.return_weights = keep, .causal = rule == 1, .window = rule == 2 ? 3 : 0};
+              if (rule == 3) options.mask = ones({s[1], Tk}, Dtype::boolean);
+              const Tensor y = attention(Q, K, V, options).output;
+              CHECK(y.shape() == shape(s[1], s[2]));
+              const auto [dQ, dK, dV] = grad(y, {Q, K, V}, {.cotangent = ones_like(y)});
+              CHECK(dQ.shape() == Q.shape());
+              CHECK(distance(dK, zeros_like(K)) == 0.0);
+              CHECK(distance(dV, zeros_like(V)) == 0.0);
+            }
+}
+
 // ---- nan -----------------------------------------------------------------------------------------------------------
 
 TEST_CASE("attention: nan and inf in a masked-out key or value never reach output or gradients") {

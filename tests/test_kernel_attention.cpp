@@ -319,6 +319,52 @@ TEST_SUITE("kernel_attention") {
     CHECK(shape_of({2, 4, 3}, {2, 5, 3}, {2, 5, 0}) == Shape{2, 4, 0});
   }
 
+  TEST_CASE("without queries, keys, batch or width there is nothing to compute, under any mask") {
+    for (const std::int64_t many : {5, 20, 70, 200})   // the kernel for few queries and keys, and the one in blocks
+      for (const Sizes& s : std::vector<Sizes>{{2, 3, 0, many, 4, 3}, {2, 3, many, 0, 4, 3}, {0, 3, many, 7, 4, 3},
+                                               {2, 0, many, 7, 4, 3}, {2, 3, many, 7, 4, 0}, {2, 3, many, 7, 0, 3},
+                                               {2, 3, 0, 0, 4, 3}, {2, 3, 0, many, 16, 0}, {2, 3, 0, many, 0, 16}})
+        for (const Dtype dtype : {Dtype::float32, Dtype::float64})
+          for (const bool causal : {false, true})
+            for (const bool masked : {false, true}) {
+              CAPTURE(s.text());
+              CAPTURE(causal);
+              CAPTURE(masked);
+              const auto [Q, K, V, G] = draw(s, dtype);
+              FusedAttentionOptions options{.causal = causal, .scale = 0.4};
+              if (masked) options.mask = ones({s.Tq, s.Tk}, Dtype::boolean);
+              const Results found = all_of(fused_attention(Q, K, V, options, {}), Q, K, V, G);
+              CHECK(found[0].shape() == Shape{s.batch, s.heads, s.Tq, s.d_v});
+              CHECK(found[1].shape() == Q.shape());
+              CHECK(found[2].shape() == K.shape());
+              CHECK(found[3].shape() == V.shape());
+              if (s.Tq == 0 || s.Tk == 0 || s.d_v == 0)
+                for (const Tensor& x : found) CHECK(worst(x, zeros_like(x)) == 0.0);
+              else if (s.d_k == 0 && !causal)   // every key has the same weight
+                CHECK(worst(found[0], broadcast_to(mean(V, Over{{-2}, true}), found[0].shape())) < 1e-6);
+            }
+  }
+
+  TEST_CASE("with 65,536 keys the results are as exact as plain ops make them") {
+    const std::int64_t Tk = 65536;
+    for (const double size : {0.3, 3.0}) {   // nearly equal weights; some that stand out
+      const Draw x = draw({1, 1, 20, Tk, 4, 4}, Dtype::float32);
+      const Tensor Q = x.Q * size, V = x.V + 2.0;
+      const Tensor Q64 = Q.to(Dtype::float64), K64 = x.K.to(Dtype::float64), V64 = V.to(Dtype::float64);
+      const Results exact = all_of(plain_attention(Q64, K64, V64, {}, 0.5), Q64, K64, V64, x.G.to(Dtype::float64));
+      const Results by_ops = all_of(plain_attention(Q, x.K, V, {}, 0.5), Q, x.K, V, x.G);
+      const Results found = all_of(fused(Q, x.K, V), Q, x.K, V, x.G);
+      const auto off = [](const Tensor& a, const Tensor& b) {   // as a part of the largest
+        return max(abs(a.to(Dtype::float64) - b)).item() / max(abs(b)).item();
+      };
+      for (std::size_t i = 0; i < found.size(); ++i) {
+        CAPTURE(i);
+        const double factor = i == 1 ? 4 : 2;   // in dQ the mean of V cancels, so that it shows how the output is rounded
+        CHECK(off(found[i], exact[i]) < factor * off(by_ops[i], exact[i]));
+      }
+    }
+  }
+
   TEST_CASE("what does not fit is refused") {
     const Tensor x = ones({2, 4, 6});
     CHECK_THROWS_AS(fused_attention(x, x, x, {.heads = 4}, {}), std::invalid_argument);

@@ -362,6 +362,56 @@ TEST_CASE("Transformer: padding that is masked changes nothing for the tokens be
   CHECK(off(slice(a, 1, 0, 3), slice(b, 1, 0, 3)) == 0.0);
 }
 
+TEST_CASE("Transformer: the rules of its configuration and those of a call hold together") {
+  const Tensor input = tokens({2, 5}, 7), padding = padding_mask({5, 3}, 5);
+  const auto built = [](TransformerConfig config) {
+    Rng rng(1);
+    Transformer model(config, rng);
+    shake(model.parameters());
+    return model;
+  };
+  TransformerConfig encoder = tiny();
+  encoder.causal = false;
+  const Transformer plain = built(encoder);
+
+  for (const Tensor& mask : {window_mask(5, 2), window_mask(5, 2).to(f64), broadcast_to(window_mask(5, 2), {2, 5, 5}),
+                             broadcast_to(window_mask(5, 2), {1, 2, 5, 5})}) {
+    TransformerConfig masked = encoder;
+    masked.attention.mask = mask;
+    const Transformer model = built(masked);
+    CHECK(off(model(input), plain(input, {.mask = window_mask(5, 2)})) < 1e-13);
+    CHECK(off(model(input, {.mask = padding}), plain(input, {.mask = both(window_mask(5, 2), padding)})) < 1e-13);
+  }
+
+  TransformerConfig causal = encoder;
+  causal.attention.causal = true;
+  CHECK(off(built(causal)(input), built(tiny())(input)) == 0.0);
+  CHECK(off(built(causal)(input), plain(input)) > 1e-4);
+
+  Rng rng(4);
+  const Tensor bias = randn({5, 5}, rng, f64);
+  for (const Positions positions : {Positions::none, Positions::alibi}) {
+    TransformerConfig biased = encoder, summed = encoder;
+    biased.positions = positions;
+    biased.attention.bias = bias;
+    summed.positions = Positions::none;
+    summed.attention.bias = positions == Positions::alibi ? bias + alibi_bias(2, 5, f64) : bias;
+    CHECK(off(built(biased)(input), built(summed)(input)) < 1e-13);
+  }
+
+  TransformerConfig per_call = tiny();
+  per_call.attention.rng = &rng;
+  CHECK_THROWS_WITH_AS(built(per_call), doctest::Contains("belong to a call"), std::invalid_argument);
+}
+
+TEST_CASE("Transformer: Anomaly is silent when a decoder is looked into") {
+  Rng rng(1);
+  const Transformer model(tiny(), rng);
+  const Anomaly watch;
+  const TransformerResult seen = model.look(tokens({2, 4}, 7));
+  CHECK_NOTHROW(grad(sum(seen.output * seen.output), model.parameters().tensors()));
+}
+
 TEST_CASE("Transformer: looking inside changes nothing, and shows each block's weights") {
   Rng rng(1);
   const Transformer model(tiny(), rng);

@@ -406,6 +406,54 @@ TEST_CASE("masks") {
   CHECK_THROWS_AS(padding_mask({4}, 3), std::invalid_argument);
 }
 
+TEST_CASE("ALiBi takes away the same for a key as far ahead as for one as far behind") {
+  const Tensor bias = alibi_bias(4, 5, Dtype::float64);
+  CHECK(all_zero(bias - transpose(bias, -1, -2)));
+  CHECK(max(bias).item() == 0.0);
+  CHECK(bias.at({1, 0, 3}) == -0.0625 * 3);
+}
+
+TEST_CASE("both takes masks of floats too, and refuses what is not a mask") {
+  CHECK(all_zero((both(causal_mask(3).to(Dtype::float32), reverse_mask(3)) != both(causal_mask(3), reverse_mask(3)))
+                     .to(Dtype::float64)));
+  CHECK_THROWS_WITH_AS(both(full({3, 3}, 0.5), causal_mask(3)), "both: the mask holds 0.5, not 0 or 1",
+                       std::invalid_argument);
+}
+
+// ---- Anomaly -------------------------------------------------------------------------------------------------------
+
+TEST_CASE("Anomaly is silent around every rule, whatever is masked, asked for or watched") {
+  Inputs3 in = draw({});
+  for (const bool padded : {false, true}) {
+    std::vector<Rule> all = rules();
+    const Tensor padding = reshape(padding_mask({5, 2}, 6), {2, 1, 1, 6});
+    if (padded) in.K = concat({slice(in.K, 2, 0, 5), full({2, 4, 1, 3}, nan_value, Dtype::float64)}, 2);
+    for (Rule& rule : all)
+      for (const bool keep : {false, true})
+        for (const bool watched : {false, true}) {
+          CAPTURE(rule.name);
+          CAPTURE(padded);
+          if (padded) rule.options.mask = padding;
+          if (padded && rule.options.qk_norm != QkNorm::none) continue;   // a nan is normalised before it is masked
+          rule.options.return_weights = keep;
+          const Anomaly watch;
+          const Probe look(watched ? "scores" : "nothing");
+          CHECK_NOTHROW([&] {
+            const Tensor y = attention(in.Q, in.K, in.V, rule.options).output;
+            const auto [dQ] = grad(sum(y * y), {in.Q}, {.create_graph = true});
+            grad(sum(dQ * dQ), {in.Q, in.V});
+          }());
+        }
+  }
+}
+
+TEST_CASE("Anomaly finds a score that overflows although others are masked") {
+  const Tensor Q = full({1, 3, 2}, 1e30, Dtype::float32), K = full({1, 3, 2}, 1e30, Dtype::float32);
+  const Anomaly watch;
+  CHECK_THROWS_WITH_AS(attention(Q, K, K, {.mask = causal_mask(3), .return_weights = true}),
+                       doctest::Contains("masked_scores gave inf"), AnomalyError);
+}
+
 TEST_CASE("ALiBi's slopes are the paper's, also for heads that are no power of two") {
   const Tensor eight = alibi_bias(8, 3, Dtype::float64);
   for (std::int64_t h = 0; h < 8; ++h) CHECK(eight.at({h, 2, 0}) == -2.0 * std::exp2(-double(h + 1)));

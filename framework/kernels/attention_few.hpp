@@ -83,6 +83,7 @@ void row_products(std::int64_t rows1, const WholeRows<T>& x1, std::int64_t rows2
 template <class T>
 bool whole_run(const AttentionProblem<T>& p, const HeadPiece& piece, Run& run) {
   using Kind = Visibility::Kind;
+  if (p.Tq == 0 || p.Tk == 0) return false;   // a Visibility has no blocks then
   const Kind kind = p.visibility ? p.visibility->kind(piece.batch, piece.head, 0, 0) : Kind::all;
   run = {0, p.Tk, 0, padded<T>(p.Tq), kind == Kind::some ? p.visibility->words(piece.batch, piece.head, 0) : nullptr};
   return kind != Kind::none;

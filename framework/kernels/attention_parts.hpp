@@ -155,14 +155,16 @@ void each_run(const AttentionProblem<T>& p, const HeadPiece& piece, std::int64_t
   }
 }
 
-// The running softmax of a block of queries: largest score and sum so far.
+// The running softmax of a block of queries: the largest score, and the sum of exponentials so far. `lost` is what
+// rounding took from the sum (Knuth, The Art of Computer Programming, 4.2.2): with thousands of keys it would show.
 template <class T>
 struct Online {
-  T largest[block], sum[block], correction[block];
+  T largest[block], sum[block], lost[block], correction[block];
 
   void start(std::int64_t width) {
     std::fill_n(largest, width, -std::numeric_limits<T>::infinity());
     std::fill_n(sum, width, T(0));
+    std::fill_n(lost, width, T(0));
   }
 
   // Turns scores[keys, width] into exp(scores - largest); true when what was summed before must be multiplied by
@@ -197,7 +199,7 @@ struct Online {
       const Batch<T> before = load(largest + i);
       shift[w] = xsimd::select(now[w] == minus_infinity, Batch<T>(T(0)), now[w]);   // dead: -inf - -inf is nan
       const Batch<T> factor = exp(before - shift[w]);
-      total[w] = load(sum + i) * factor;
+      total[w] = Batch<T>(T(0));   // of this run alone: few enough terms to add one after the other
       store(largest + i, now[w]);
       store(correction + i, factor);
       corrects |= xsimd::any(factor != Batch<T>(T(1)) && before != minus_infinity);
@@ -209,15 +211,21 @@ struct Online {
         store(at, e);
         total[w] = total[w] + e;
       });
-    unrolled<W>([&](auto w) { store(sum + first + w * lanes, total[w]); });
+    unrolled<W>([&](auto w) { add_run(first + w * lanes, total[w]); });
     return corrects;
+  }
+
+  void add_run(std::int64_t i, const Batch<T>& run) {
+    const Batch<T> before = load(sum + i) * load(correction + i), total = before + run, added = total - before;
+    store(lost + i, load(lost + i) * load(correction + i) + ((before - (total - added)) + (run - added)));
+    store(sum + i, total);
   }
 
   // Of each query its largest score and 1 / sum; both 0 for a query that saw nothing.
   void finish(std::int64_t queries, T* largest_score, T* inverse_sum) const {
     for (std::int64_t q = 0; q < queries; ++q) {
       largest_score[q] = sum[q] == 0 ? T(0) : largest[q];
-      inverse_sum[q] = sum[q] == 0 ? T(0) : 1 / sum[q];
+      inverse_sum[q] = sum[q] == 0 ? T(0) : 1 / (sum[q] + lost[q]);
     }
   }
 

@@ -1,5 +1,8 @@
 // Attention of one head, block by block; built once for each instruction set. Keys and values are read in place, number
 // by number; queries, their gradient and the output are transposed one block at a time.
+#include <optional>
+#include <utility>
+
 #include "framework/kernels/attention_few.hpp"
 #include "framework/kernels/attention_parts.hpp"
 #include "framework/kernels/pool.hpp"
@@ -47,6 +50,44 @@ void add_columns(const Rows<T>& x, std::int64_t key, std::int64_t d, const T* we
     small_gemm(d, run.lanes, run.size, x.by_column(key), weights, width, y, width, Result::add);
 }
 
+// A sum of products, of which there may be thousands: sixteen at a time are added up apart, so that rounding does not
+// grow with their number.
+template <class T>
+class LongSum {
+ public:
+  explicit LongSum(std::int64_t largest) : largest_(largest), part_(largest) {}
+  void start(std::int64_t size) {
+    size_ = size, added_ = 0, carried_ = false;
+    std::fill_n(part_.data(), size, T(0));
+  }
+  T* next() {   // where the next product is to be added
+    if (added_++ == 16) carry();
+    return part_.data();
+  }
+  T* total() {
+    if (carried_) carry();
+    return carried_ ? whole_->data() : part_.data();
+  }
+  template <class Change> void change(const Change& f) {
+    f(part_.data());
+    if (carried_) f(whole_->data());
+  }
+
+ private:
+  void carry() {
+    if (!whole_) whole_.emplace(largest_);
+    T *part = part_.data(), *whole = whole_->data();
+    for (std::int64_t i = 0; i < size_; ++i) whole[i] = carried_ ? whole[i] + part[i] : part[i];
+    std::fill_n(part, size_, T(0));
+    added_ = 1, carried_ = true;
+  }
+
+  std::int64_t largest_, size_ = 0, added_ = 0;
+  Scratch<T> part_;
+  std::optional<Scratch<T>> whole_;   // of sums that are long
+  bool carried_ = false;
+};
+
 // Online softmax, one block of queries at a time. For each run of keys that the block sees:
 //   scores [keys, queries] = K Q^T;  weights = exp(scores - largest so far), in place;  sum [queries] += their sums
 //   O_t [d_v, queries] = O_t * exp(largest before - largest now) + V^T weights
@@ -58,7 +99,8 @@ void forward_blocks(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics,
   const Rows<T> K(p.K.at(piece.batch, piece.head), p.K.row, p.Tk, p.d_k);
   const Rows<T> V(p.V.at(piece.batch, piece.head), p.V.row, p.Tk, p.d_v);
   const std::int64_t widest = std::min(block, padded<T>(p.Tq));
-  Scratch<T> Q_t(p.d_k * widest), O_t(p.d_v * widest), scores(std::min(p.Tk, longest_run * block) * widest);
+  Scratch<T> Q_t(p.d_k * widest), scores(std::min(p.Tk, longest_run * block) * widest);
+  LongSum<T> O_t(p.d_v * widest);
   Online<T> softmax;
   T inverse[block];
   T* largest = statistics + (piece.batch * p.heads + piece.head) * p.Tq;
@@ -69,16 +111,17 @@ void forward_blocks(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics,
     transpose(p.Q.at(piece.batch, piece.head) + first * p.Q.row, p.Q.row, size, p.d_k, Q_t.data(), width, Edge::padded,
               [&](const Batch<T>& q, std::int64_t) { return q * Batch<T>(factors.query); });
     softmax.start(width);
-    std::fill_n(O_t.data(), p.d_v * width, T(0));
+    O_t.start(p.d_v * width);
     each_run(p, piece, i, 0, (p.Tk + block - 1) / block, [&](const Run& run) {
       small_gemm(run.size, run.lanes, p.d_k, K.by_row(run.begin), Q_t.data() + run.first, width,
                  scores.data() + run.first, width, Result::set);
-      if (softmax.take(scores.data(), width, run, exp)) softmax.rescale(O_t.data(), p.d_v, width, run);
-      add_columns(V, run.begin, p.d_v, scores.data(), width, run, O_t.data());
+      if (softmax.take(scores.data(), width, run, exp))
+        O_t.change([&](T* sum) { softmax.rescale(sum, p.d_v, width, run); });
+      add_columns(V, run.begin, p.d_v, scores.data(), width, run, O_t.next());
     });
     softmax.finish(size, largest + first, inverse);
     std::copy_n(inverse, size, inverse_sum + first);
-    transpose(O_t.data(), width, p.d_v, size, O.at(piece.batch, piece.head) + first * O.row, O.row, Edge::exact,
+    transpose(O_t.total(), width, p.d_v, size, O.at(piece.batch, piece.head) + first * O.row, O.row, Edge::exact,
               [&](const Batch<T>& o, std::int64_t q) { return o * Batch<T>(inverse[q]); });
   }
 }
@@ -86,7 +129,8 @@ void forward_blocks(const AttentionProblem<T>& p, HeadsView<T> O, T* statistics,
 // One block of queries in the backward pass: what depends on the queries alone.
 template <class T>
 struct QueryBlock {
-  Scratch<T> Q_t, Q, dO_t, dO, dQ_t;   // _t: [d, width]; the others [size, padded d]
+  Scratch<T> Q_t, Q, dO_t, dO;         // _t: [d, width]; the others [size, padded d]
+  LongSum<T> dQ_t;
   std::int64_t first = 0, size = 0, width = 0;
   T largest[block], dot[block];        // dot: dO . O, over the sum of exponentials like dO
 
@@ -111,13 +155,14 @@ struct QueryBlock {
     copy_rows(g.dO.at(b, h) + first * g.dO.row, g.dO.row, p.d_v, dO.data(), [&](auto i) { return inverse_sum[i]; });
     transpose(dO.data(), padded<T>(p.d_v), size, p.d_v, dO_t.data(), width, Edge::padded, unchanged<T>);
 
-    T* O_t = dQ_t.data();   // not needed for dQ yet
+    dQ_t.start(0);
+    T* O_t = dQ_t.next();   // not needed for dQ yet
     transpose(g.O.at(b, h) + first * g.O.row, g.O.row, size, p.d_v, O_t, width, Edge::padded, unchanged<T>);
     std::int64_t i = 0;
     for (; i + tile_columns * Lanes<T>::count <= width; i += tile_columns * Lanes<T>::count)
       dot_columns<tile_columns>(O_t, p.d_v, i);
     for (; i < width; i += Lanes<T>::count) dot_columns<1>(O_t, p.d_v, i);
-    std::fill_n(dQ_t.data(), p.d_k * width, T(0));
+    dQ_t.start(p.d_k * width);
   }
 
   // Summed in the order of the products dO V^T: a weight of exactly 1 then leaves a gradient of exactly 0.
@@ -182,7 +227,7 @@ void write_queries(const AttentionProblem<T>& p, QueryBlock<T>& queries, std::in
                    std::int64_t dQ_row) {
   const std::int64_t size = std::min(block, p.Tq - i * block);
   if (seen)
-    transpose(queries.dQ_t.data(), queries.width, p.d_k, size, dQ, dQ_row, Edge::exact,
+    transpose(queries.dQ_t.total(), queries.width, p.d_k, size, dQ, dQ_row, Edge::exact,
               [&](const Batch<T>& v, std::int64_t) { return v * Batch<T>(static_cast<T>(p.scale)); });
   else
     for (std::int64_t q = 0; q < size; ++q) std::fill_n(dQ + q * dQ_row, p.d_k, T(0));
@@ -192,17 +237,20 @@ void write_queries(const AttentionProblem<T>& p, QueryBlock<T>& queries, std::in
 template <class T>
 struct KeySums {
   std::int64_t keys, columns, wide;
-  Scratch<T> sums;
+  LongSum<T> sums;
+  T* now = nullptr;
 
   KeySums(std::int64_t keys_, std::int64_t d, const HeadsView<T>& wanted)
       : keys(keys_), columns(d), wide(padded<T>(d)), sums(wanted.data ? keys * wide : 0) {
-    std::fill_n(sums.data(), wanted.data ? keys * wide : 0, T(0));
+    sums.start(wanted.data ? keys * wide : 0);
   }
-  T* at(std::int64_t key) { return sums.data() + key * wide; }
+  void next_queries() { now = sums.next(); }
+  T* at(std::int64_t key) { return now + key * wide; }
   void write(const HeadPiece& piece, const HeadsView<T>& to, T factor) {
+    const T* from = sums.total();
     T* rows = to.at(piece.batch, piece.head) + piece.begin * block * to.row;
     for (std::int64_t k = 0; k < keys; ++k)
-      for (std::int64_t c = 0; c < columns; ++c) rows[k * to.row + c] = sums.data()[k * wide + c] * factor;
+      for (std::int64_t c = 0; c < columns; ++c) rows[k * to.row + c] = from[k * wide + c] * factor;
   }
 };
 
@@ -226,8 +274,10 @@ void backward_blocks(const AttentionProblem<T>& p, const AttentionGradients<T>& 
   for (std::int64_t i = 0; i * block < p.Tq; ++i) {
     bool loaded = false;
     each_run(p, piece, i, piece.begin, piece.end, [&](const Run& run) {
-      if (!loaded) queries.load_block(p, g, piece, factors.query, i);
-      loaded = true;
+      if (!std::exchange(loaded, true)) {
+        queries.load_block(p, g, piece, factors.query, i);
+        dK.next_queries(), dV.next_queries();
+      }
       const std::int64_t key = run.begin - begin, width = queries.width;
       const auto multiply = [&](const Rows<T>& x, std::int64_t d, const T* columns, T* y) {
         small_gemm(run.size, run.lanes, d, x.by_row(key), columns + run.first, width, y + run.first, width,
@@ -238,7 +288,7 @@ void backward_blocks(const AttentionProblem<T>& p, const AttentionGradients<T>& 
       queries.weigh(scores.data(), products.data(), run, exp);
       if (g.dV.data) queries.add_rows(scores.data(), queries.dO.data(), run, dV.at(key), dV.wide);
       if (g.dK.data) queries.add_rows(products.data(), queries.Q.data(), run, dK.at(key), dK.wide);
-      if (dQ) add_columns(K, key, p.d_k, products.data(), width, run, queries.dQ_t.data());
+      if (dQ) add_columns(K, key, p.d_k, products.data(), width, run, queries.dQ_t.next());
     });
     if (dQ) write_queries(p, queries, i, loaded, dQ + i * block * dQ_row, dQ_row);
   }

@@ -18,21 +18,12 @@ bool broadcasts(const Shape& from, const Shape& to) {
   return true;
 }
 
-template <class T>
-void check_zeros_and_ones(const Tensor& mask) {
-  for (const T m : mask.values<T>())
-    require(m == 0 || m == 1, "attention: the mask holds ", m, ", not 0 or 1");
-}
-
 // Boolean, of the mask's own shape.
 Tensor visible_by_mask(const Tensor& mask, const Shape& scores) {
   // For 4-D scores three axes could mean batch or heads: only the caller knows.
   require(broadcasts(mask.shape(), scores) && !(mask.rank() == 3 && scores.size() == 4), "attention: a mask ",
           mask.shape(), " does not fit scores ", scores);
-  if (mask.dtype() == Dtype::boolean) return mask;
-  require(is_floating(mask.dtype()), "attention: needs a mask of booleans or of floats 0 and 1, not ", mask.dtype());
-  mask.dtype() == Dtype::float32 ? check_zeros_and_ones<float>(mask) : check_zeros_and_ones<double>(mask);
-  return mask != 0.0;
+  return boolean_mask("attention", mask);
 }
 
 Tensor visible_by_place(std::int64_t Tq, std::int64_t Tk, bool causal, std::int64_t window) {

@@ -2,13 +2,21 @@
 
 #include <cmath>
 
+#include "framework/anomaly.hpp"
+
 namespace surgeon::detail {
 
 namespace {
 
+// Ops that build no graph, and among which nan is nothing to report: what a mask hides may be nan on the way.
+struct Inside {
+  const NoRecord no_graph;
+  const Anomaly unwatched{false};
+};
+
 // Any nan or inf makes a sum nan or inf; a sum that overflows only takes the slower way.
 bool all_finite(const Tensor& x) {
-  NoRecord pause;
+  const Inside pause;
   return std::isfinite(sum(x).item());
 }
 
@@ -18,7 +26,7 @@ Tensor sum_of_products(const Tensor& A, const Tensor& B, SumOver over) {
 
 // visible_sum without a graph. A is 0 or nan where nothing is visible.
 Tensor value_of_sum(const Tensor& A, const Tensor& B, const Tensor& visible, SumOver over) {
-  NoRecord pause;
+  const Inside pause;
   // Over keys a nan row of A only meets its own row of the result, which is nan by right.
   const bool clean = over == SumOver::keys || all_finite(A);
   if (clean && all_finite(B)) return sum_of_products(A, B, over);
@@ -40,14 +48,14 @@ Tensor value_of_sum(const Tensor& A, const Tensor& B, const Tensor& visible, Sum
 }
 
 Tensor value_of_scores(const Tensor& X, const Tensor& Y, const Tensor& visible, double factor, double fill) {
-  NoRecord pause;
+  const Inside pause;
   const Tensor products = matmul(X, Y, {.transpose_b = true});
   return masked_fill(factor == 1.0 ? products : products * factor, !visible, fill);
 }
 
 // All but where X Y^T is neither visible nor finite.
 Tensor visible_or_finite(const Tensor& X, const Tensor& Y, const Tensor& visible) {
-  NoRecord pause;
+  const Inside pause;
   const Tensor good = !isnan(matmul(X, Y, {.transpose_b = true}) * 0.0);
   return good.to(Dtype::int64) + visible.to(Dtype::int64) != 0.0;
 }
