@@ -62,11 +62,14 @@ void gemm(std::type_identity_t<T> alpha, const MatrixView<const T>& A, const Mat
           std::type_identity_t<T> beta, const MatrixView<T>& C) {
   hold_blas_at_one_thread();
   const std::int64_t inner = A.columns;
+  if (C.rows == 0 || C.columns == 0) return;
+  if (std::max({C.rows, C.columns, inner}) <= largest_blas_size.load(std::memory_order_relaxed))
+    return call(alpha, A, B, beta, C);
   in_pieces(C.rows, [&](auto top, auto bottom) {
     in_pieces(C.columns, [&](auto left, auto right) {
       const MatrixView<const T> a = some_rows(A, top, bottom), b = some_columns(B, left, right);
       const MatrixView<T> c = some_columns(some_rows(C, top, bottom), left, right);
-      if (inner == 0) return call(alpha, a, b, beta, c);
+      if (inner == 0) call(alpha, a, b, beta, c);
       in_pieces(inner, [&](auto begin, auto end) {
         call(alpha, some_columns(a, begin, end), some_rows(b, begin, end), begin == 0 ? beta : T(1), c);
       });

@@ -25,12 +25,18 @@ void require_steps(const char* op, const MatrixView<T>& x) {
                              kernels::largest_blas_size.load(), " that BLAS can take");
 }
 
-// The `index`-th matrix of x, as it enters the product.
+// The first matrix of x, as it enters the product.
 template <class T>
-MatrixView<const T> matrix(const Tensor& x, bool transpose, std::int64_t index = 0) {
-  const std::int64_t rows = x.shape(-2), columns = x.shape(-1);
-  const MatrixView<const T> view{data<T>(x) + index * rows * columns, rows, columns};
+MatrixView<const T> matrix(const Tensor& x, bool transpose) {
+  const MatrixView<const T> view{data<T>(x), x.shape(-2), x.shape(-1)};
   return transpose ? transposed(view) : view;
+}
+
+// The one `index` matrices further on.
+template <class T>
+MatrixView<T> further(MatrixView<T> x, std::int64_t index) {
+  x.data += index * x.rows * x.columns;
+  return x;
 }
 
 Shape leading(const Tensor& x) { return {x.shape().begin(), x.shape().end() - 2}; }
@@ -54,14 +60,15 @@ Tensor product(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
                                       kernels::broadcast_strides(leading(b), batch),
                                       kernels::broadcast_strides(batch, batch)});
   detail::visit_floating(a.dtype(), [&]<class T>(T) {
-    require_steps("matmul", matrix<T>(a, options.transpose_a));
-    require_steps("matmul", matrix<T>(b, options.transpose_b));
-    require_steps("matmul", matrix<T>(y, false));
+    const auto first_a = matrix<T>(a, options.transpose_a), first_b = matrix<T>(b, options.transpose_b);
+    const MatrixView<T> first_y{fresh<T>(y), m, n};
+    require_steps("matmul", first_a);
+    require_steps("matmul", first_b);
+    require_steps("matmul", first_y);
     walk.run(grain, [&](const auto& at, std::int64_t run) {
       for (std::int64_t i = 0; i < run; ++i) {
-        const auto A = matrix<T>(a, options.transpose_a, at[0] + i * walk.step(0));
-        const auto B = matrix<T>(b, options.transpose_b, at[1] + i * walk.step(1));
-        const MatrixView<T> C{fresh<T>(y) + (at[2] + i * walk.step(2)) * m * n, m, n};
+        const auto A = further(first_a, at[0] + i * walk.step(0)), B = further(first_b, at[1] + i * walk.step(1));
+        const auto C = further(first_y, at[2] + i * walk.step(2));
         if (few) gemm_parallel(1, A, B, 0, C);
         else gemm(1, A, B, 0, C);
       }
