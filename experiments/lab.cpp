@@ -1,4 +1,4 @@
-// The bench at work: rows to files as they come, words to the terminal, bodies to threads.
+// The lab at work: rows go to files as they come, words to the terminal, bodies to threads.
 #include "experiments/lab.hpp"
 
 #include <unistd.h>
@@ -14,6 +14,7 @@
 
 #include "experiments/lab/session.hpp"
 #include "framework/machine.hpp"
+#include "framework/serialize.hpp"
 
 namespace surgeon {
 namespace {
@@ -74,7 +75,7 @@ void Lab::State::write_csv_again(const std::filesystem::path& folder) {
     text += csv_line(columns, row);
   }
   csv.close();
-  write_whole(folder / "metrics.csv", text);
+  write_file(folder / "metrics.csv", text, Sync::later);
   csv.open(folder / "metrics.csv", std::ios::app);
 }
 
@@ -146,7 +147,7 @@ void Lab::warn(const std::string& text) {
   if (!state_->warned.insert(text).second) return;
   state_->clear_progress();
   state_->log_line("warning: " + text);
-  state_->terminal.err << wrap("warning: " + text) << "\n" << std::flush;
+  state_->terminal.err << wrap(printable("warning: " + text)) << "\n" << std::flush;
 }
 
 // ---- Figures and files ---------------------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ std::filesystem::path Lab::file(const std::string& name) const {
   return path;
 }
 
-void Lab::write(const std::string& name, const std::string& text) { write_whole(file(name), text); }
+void Lab::write(const std::string& name, const std::string& text) { write_file(file(name), text, Sync::later); }
 
 // ---- Long work -----------------------------------------------------------------------------------------------------
 void Lab::progress(const std::string& what, std::int64_t done, std::int64_t total, const std::string& note) {

@@ -5,10 +5,10 @@
 
 namespace surgeon {
 
-void write_file(const std::filesystem::path& path, std::string_view bytes) {
+void write_file(const std::filesystem::path& path, std::string_view bytes, Sync sync) {
   detail::NewFile file(path);
   file.write(bytes);
-  file.commit();
+  file.commit(sync);
 }
 
 }  // namespace surgeon

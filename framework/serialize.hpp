@@ -15,8 +15,10 @@
 
 namespace surgeon {
 
-// Writes a text or any bytes whole or not at all, as all of the below do.
-void write_file(const std::filesystem::path& path, std::string_view bytes);
+// Writes a text or any bytes whole or not at all, as all of the below do. Sync::later does not wait for the disk, which
+// takes milliseconds: enough for a process that is killed, but a power cut may then lose the file.
+enum class Sync { now, later };
+void write_file(const std::filesystem::path& path, std::string_view bytes, Sync sync = Sync::now);
 
 // ---- safetensors: https://github.com/huggingface/safetensors, "Format" ---------------------------------------------
 

@@ -1,4 +1,4 @@
-// Run folders: made whole or not at all, closed with a summary; and Ctrl-C.
+// Run folders, made whole or not at all and closed with a summary; and Ctrl-C.
 #include "experiments/lab/session.hpp"
 
 #include <fcntl.h>
@@ -16,6 +16,7 @@
 
 #include "experiments/lab/build_info.hpp"
 #include "framework/machine.hpp"
+#include "framework/serialize.hpp"
 
 namespace surgeon {
 namespace {
@@ -111,21 +112,6 @@ CatchInterrupt::~CatchInterrupt() {
   interrupt_seen = false;
 }
 
-void write_whole(const fs::path& path, const std::string& text) {
-  const fs::path temporary = path.parent_path() / fmt::format(".{}.{}", path.filename().string(), getpid());
-  std::error_code error;
-  {
-    std::ofstream file(temporary, std::ios::binary);
-    file << text << std::flush;
-    if (!file) error = std::error_code(errno, std::generic_category());
-  }
-  if (!error) fs::rename(temporary, path, error);
-  if (!error) return;
-  std::error_code ignored;
-  fs::remove(temporary, ignored);
-  throw std::runtime_error(fmt::format("cannot write {}: {}", path.string(), error.message()));
-}
-
 fs::path open_folder(const Settings& settings, const std::string& experiment) {
   const fs::path folder = settings.out.empty() ? fresh_name(experiment) : fs::path(settings.out).lexically_normal();
   Made made;
@@ -133,10 +119,11 @@ fs::path open_folder(const Settings& settings, const std::string& experiment) {
     if (fs::exists(folder)) {
       if (!fs::is_directory(folder)) cannot_write(folder, "it is a file");
       if (!fs::is_empty(folder) && !settings.force)
-        throw UsageError(fmt::format("--out: {} is not empty; --force writes into it all the same", folder.string()));
+        throw UsageError(fmt::format("--out: {} is not empty; add --force to write into it all the same",
+                                     folder.string()));
     }
     made.make(folder);
-    write_whole(folder / ".probe", "");
+    write_file(folder / ".probe", "", Sync::later);
     fs::remove(folder / ".probe");
   } catch (const UsageError&) {
     throw;
@@ -187,10 +174,11 @@ Session::Session(const Settings& settings, const Terminal& terminal, Plan plan) 
   Json config = {{"experiment", s.plan.experiment}, {"typed", s.plan.typed}, {"options", s.plan.config}};
   lab_.write("config.json", indented(config));
   lab_.write("meta.json", indented(meta("running", "")));
-  for (const char* name : {"metrics.csv", "metrics.jsonl", "run.log"}) lab_.write(name, "");
-  s.csv.open(lab_.folder() / "metrics.csv", std::ios::app);
-  s.jsonl.open(lab_.folder() / "metrics.jsonl", std::ios::app);
-  s.log.open(lab_.folder() / "run.log", std::ios::app);
+  for (const auto& [file, name] : {std::pair{&s.csv, "metrics.csv"}, std::pair{&s.jsonl, "metrics.jsonl"},
+                                   std::pair{&s.log, "run.log"}}) {
+    lab_.write(name, "");
+    file->open(lab_.folder() / name, std::ios::app);
+  }
   s.log_line(fmt::format("{}  {}", s.started, s.plan.typed));
 }
 
@@ -213,7 +201,7 @@ std::string Session::finish(const std::string& status, const std::string& error,
   s.clear_progress();
   for (const std::string& failure : s.plotter.finish()) lab_.warn(failure);
   if (s.plotter.missing())
-    lab_.warn("gnuplot is not installed, so there are no pictures; their numbers are in " +
+    lab_.warn("gnuplot is not installed, so no figures were drawn; their data is in " +
               (lab_.folder() / "figures").string());
   Json summary = {{"experiment", s.plan.experiment}, {"config", s.plan.config}, {"result", s.result}, {"rows", s.rows},
                   {"checks", s.checks}, {"verdict", s.verdicts}, {"status", status}};

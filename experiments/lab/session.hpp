@@ -1,5 +1,4 @@
 // One run of one experiment: the common options, the terminal, and what a Lab keeps behind its door.
-// For lab.cpp and command.cpp only.
 #pragma once
 
 #include <chrono>
@@ -24,6 +23,12 @@ struct Settings {
   std::int64_t seed = 42, seeds = 1, threads = 1;
   std::string dtype = "float32", out = {}, config = {}, color = "auto", preset = "full";
   bool force = false, json = false, quiet = false, help = false;
+};
+
+// The command as it was started: its name, and what it can run.
+struct Program {
+  std::string name;
+  const std::vector<Experiment>& experiments;
 };
 
 struct Terminal {
@@ -83,9 +88,8 @@ class Session {
 // A new run folder: --out, or runs/<date>_<time>_<experiment> with runs/latest pointing at it. UsageError when --out
 // is not empty and there is no --force; std::runtime_error when it cannot be made, and then nothing was made.
 std::filesystem::path open_folder(const Settings& settings, const std::string& experiment);
-void discard_folder(
-    const std::filesystem::path& folder);   // the files of a Session, and the folder when that empties it
-void write_whole(const std::filesystem::path& path, const std::string& text);   // a temporary name, then a rename
+// Removes the files of a Session, and the folder when that leaves it empty.
+void discard_folder(const std::filesystem::path& folder);
 std::string json_text(const Json& object);   // one line for each entry, one for each row
 
 // While one lives, Ctrl-C sets Lab::interrupted() instead of ending the process; the second one ends it.

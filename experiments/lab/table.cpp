@@ -1,4 +1,4 @@
-// What the reader sees of numbers: statistics over seeds, numbers with as many digits as they deserve, tables.
+// Rows, statistics over seeds, and tables.
 #include <algorithm>
 #include <cctype>
 #include <cmath>
@@ -9,16 +9,10 @@
 
 #include "experiments/figures.hpp"
 #include "experiments/lab/text.hpp"
+#include "framework/diagnostics.hpp"
 
 namespace surgeon {
 namespace {
-
-double percentile(const std::vector<double>& sorted, double p) {
-  const double place = p * double(sorted.size() - 1);
-  const std::size_t below = std::size_t(place);
-  if (below + 1 >= sorted.size()) return sorted.back();
-  return std::lerp(sorted[below], sorted[below + 1], place - double(below));
-}
 
 double geometric_mean(const std::vector<double>& sorted) {
   if (sorted.front() < 0) return std::nan("");
@@ -84,10 +78,10 @@ Statistics statistics(std::span<const double> values) {
   double squares = 0;
   for (double x : sorted) squares += (x - s.mean) * (x - s.mean);
   if (n > 1) s.se = std::sqrt(squares / (n - 1) / n);
-  s.median = percentile(sorted, 0.5);
+  s.median = median(sorted);
   s.geomean = geometric_mean(sorted);
-  s.p05 = percentile(sorted, 0.05);
-  s.p95 = percentile(sorted, 0.95);
+  s.p05 = quantile(sorted, 0.05);
+  s.p95 = quantile(sorted, 0.95);
   return s;
 }
 

@@ -79,11 +79,11 @@ void NewFile::write(std::string_view bytes) {
   }
 }
 
-void NewFile::commit() {
-  if (::fsync(descriptor_) != 0) fail_with_errno(path_, "cannot be written");
+void NewFile::commit(Sync sync) {
+  if (sync == Sync::now && ::fsync(descriptor_) != 0) fail_with_errno(path_, "cannot be written");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno(path_, "cannot be replaced");
   ::close(std::exchange(descriptor_, -1));
-  sync_folder(folder_of(path_));
+  if (sync == Sync::now) sync_folder(folder_of(path_));
 }
 
 // ---- Reading -------------------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ class NewFile {
   NewFile(const NewFile&) = delete;
   NewFile& operator=(const NewFile&) = delete;
   void write(std::string_view bytes);
-  void commit();
+  void commit(Sync sync = Sync::now);
 
  private:
   NewFile() = default;   // what the constructor starts from, so that a throw in it cleans up
