@@ -1,5 +1,6 @@
-// Every plot: line charts and annotated heatmaps, alone or side by side, drawn by gnuplot as SVG and PNG.
-// lab.draw({.name = "scaling", .title = "...", .panels = {LineChart{...}, LineChart{...}}});
+// Line charts and annotated heatmaps, alone or side by side, drawn by gnuplot as SVG and PNG.
+//   lab.draw({.name = "scaling", .title = "...", .panels = {LineChart{...}, LineChart{...}}});
+// Without a Lab: Plotter plotter; plotter.start(figure, "folder"); for (auto& failure : plotter.finish()) ...
 #pragma once
 
 #include <cstdint>
@@ -16,15 +17,15 @@ namespace surgeon {
 inline constexpr double automatic = std::numeric_limits<double>::quiet_NaN();
 
 struct Series {
-  std::string name = {};               // in the legend; empty: not there
+  std::string name = {};               // in the legend; empty: not shown there
   std::vector<double> x = {}, y = {};  // nan leaves a gap
-  std::vector<double> low = {}, high = {};   // a band around the line, when given
+  std::vector<double> low = {}, high = {};   // a band around the line; empty: none
   int colour = -1;                     // 0 blue, 1 vermilion, 2 green, 3 purple, 4 orange, 5 sky, 6 grey; -1: by order
   bool dashed = false;
   bool points = true;
 };
 
-struct ReferenceLine {                     // a horizontal line: what theory says, a limit
+struct ReferenceLine {                 // a horizontal line: a limit, or what theory predicts
   double y = 0;
   std::string label = {};
 };
@@ -33,9 +34,9 @@ struct LineChart {
   std::string title = {}, x_label = {}, y_label = {};
   std::vector<Series> series = {};
   std::vector<ReferenceLine> references = {};
-  bool log_x = false, log_y = false;   // with a logarithmic axis, values <= 0 are left out
+  bool log_x = false, log_y = false;   // a logarithmic axis leaves out values <= 0
   double y_low = automatic, y_high = automatic;
-  std::vector<double> x_ticks = {};    // none: gnuplot's choice
+  std::vector<double> x_ticks = {};    // empty: chosen automatically
 };
 
 enum class Palette { viridis, blues, reds, greens };
@@ -43,35 +44,34 @@ enum class Palette { viridis, blues, reds, greens };
 struct Heatmap {
   std::string title = {}, x_label = {}, y_label = {};
   std::string bar_label = {};          // of the colour bar; empty: no bar
-  std::vector<std::string> x_ticks = {}, y_ticks = {};   // one per column, one per row; none: 0, 1, 2, ...
+  std::vector<std::string> x_ticks = {}, y_ticks = {};   // one per column, one per row; empty: 0, 1, 2, ...
   std::vector<std::vector<double>> values = {};          // rows from the top
   Palette palette = Palette::viridis;
-  double low = 0, high = 1;            // the ends of the colour scale
-  int decimals = 2;                    // of the number in each cell; -1: none
+  double low = 0, high = 1;            // ends of the colour scale
+  int decimals = 2;                    // of the number in each cell; -1: no number
 };
 
 using Panel = std::variant<LineChart, Heatmap>;
 
 struct Figure {
-  std::string name = {};               // of the files
+  std::string name = {};               // of its files
   std::string title = {};
   std::vector<Panel> panels = {};
   int columns = 0;                     // 0: all panels in one row
 };
 
-// Entry `index` of a tensor [n, rows, columns], or a matrix [rows, columns], with attention's names for the axes.
+// A matrix [rows, columns], or entry `index` of a tensor [n, rows, columns], with axes named as attention's.
 Heatmap heatmap_of(const Tensor& x, std::int64_t index = 0);
 
 std::string figure_data(const Figure& figure);   // CSV: panel,series,x,y,value,low,high
 
-// Draws in the background, so that a run does not wait for its pictures.
+// Draws in the background, so that a run does not wait for its figures.
 class Plotter {
  public:
-  // svg and png appear under folder when they are whole; until then they have temporary names.
+  // The SVG and PNG appear in the folder, which must exist, once they are whole.
   void start(const Figure& figure, const std::filesystem::path& folder);
-  // Waits for all; one line for each that failed. `missing` when there is no gnuplot.
-  std::vector<std::string> finish();
-  bool missing() const { return missing_; }
+  std::vector<std::string> finish();            // waits for all; one line for each that failed
+  bool missing() const { return missing_; }     // gnuplot is not installed: nothing is drawn
   ~Plotter();
 
  private:

@@ -62,8 +62,9 @@ std::string tick_list(const std::vector<Tick>& ticks) {
 
 // ---- Line charts ---------------------------------------------------------------------------------------------------
 std::string axis_lines(const char* name, const Axis& axis) {
-  std::string text = fmt::format("set {0}tics {1}\nset {0}range [{2}:{3}]\n", name,
-                                 axis.ticks.empty() ? "auto" : tick_list(axis.ticks), datum(axis.low), datum(axis.high));
+  const std::string ticks = axis.ticks.empty() ? "auto" : tick_list(axis.ticks);
+  std::string text =
+      fmt::format("set {0}tics {1}\nset {0}range [{2}:{3}]\n", name, ticks, datum(axis.low), datum(axis.high));
   if (axis.log) text += fmt::format("set logscale {}\n", name);
   return text;
 }

@@ -90,12 +90,29 @@ Axis x_axis(const LineChart& chart) {
 }
 
 // Powers of ten, at most about seven.
-std::vector<Tick> decades(const Extent& y) {
-  const int first = int(std::floor(std::log10(y.low))), last = int(std::ceil(std::log10(y.high)));
+std::vector<Tick> decades(double low, double high) {
+  const int first = int(std::floor(std::log10(low))), last = int(std::ceil(std::log10(high)));
   const int every = std::max(1, (last - first + 6) / 7);
   std::vector<Tick> ticks;
   for (int e = first; e <= last; e += every) ticks.push_back({std::pow(10.0, e), "10" + superscript(e)});
   return ticks;
+}
+
+// Where fewer than two powers of ten would be seen: round numbers at even distances, three to seven of them.
+std::vector<Tick> round_numbers(double low, double high) {
+  const double rough = (high - low) / 3, unit = std::pow(10.0, std::floor(std::log10(rough)));
+  const double step = unit * (rough >= 5 * unit ? 5 : rough >= 2 * unit ? 2 : 1);
+  std::vector<Tick> ticks;
+  for (double k = std::ceil(low / step); k * step <= high; ++k)
+    ticks.push_back({k * step, fmt::format("{:.6g}", k * step)});
+  return ticks;
+}
+
+std::vector<Tick> log_ticks(const Extent& y, const Axis& axis) {
+  const std::vector<Tick> powers = decades(y.low, y.high);
+  const auto seen = std::count_if(powers.begin(), powers.end(),
+                                  [&](const Tick& t) { return t.at >= axis.low && t.at <= axis.high; });
+  return seen >= 2 ? powers : round_numbers(axis.low, axis.high);
 }
 
 Axis y_axis(const LineChart& chart) {
@@ -103,7 +120,9 @@ Axis y_axis(const LineChart& chart) {
   if (y.empty()) return {};
   if (chart.log_y) {
     const double pad = std::pow(std::max(y.high / y.low, 1.5), 0.06);
-    return {.log = true, .low = y.low / pad, .high = y.high * pad, .ticks = decades(y)};
+    Axis axis{.log = true, .low = y.low / pad, .high = y.high * pad};
+    axis.ticks = log_ticks(y, axis);
+    return axis;
   }
   const double pad = y.high > y.low ? 0.06 * (y.high - y.low) : std::max(std::abs(y.high) * 0.1, 0.1);
   return {.low = std::isnan(chart.y_low) ? y.low - pad : chart.y_low,
