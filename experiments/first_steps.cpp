@@ -1,4 +1,4 @@
-// From data to a trained model in forty lines: a Transformer learns to say again what it has read.
+// From data to a trained model in forty lines: a Transformer learns to repeat what it has read.
 #include <cstdio>
 
 #include "framework/framework.hpp"
@@ -22,8 +22,8 @@ int main() {
   for (std::int64_t step = 0; step < steps; ++step) {
     const Tensor once = randint(0, symbols, {batch, length}, data);
     const Tensor twice = concat({once, once}, 1);                        // [batch, 2 * length]
-    const Tensor logits = model(slice(twice, 1, 0, -1));                 // each place says what comes next
-    const Tensor answers = slice(logits, 1, length - 1);                 // only the second half can be known
+    const Tensor logits = model(slice(twice, 1, 0, -1));                 // each position predicts what comes next
+    const Tensor answers = slice(logits, 1, length - 1);                 // only the second half is predictable
     const Tensor targets = slice(twice, 1, length);
 
     const Tensor loss = cross_entropy(answers, targets);

@@ -1,6 +1,20 @@
-// The shared bench: what every experiment gets for nothing: options, seeds, a run folder, rows, tables, progress,
-// exit codes. An experiment is a file that says what it asks, adds its knobs, and runs with a Lab.
-// CLI11 and nlohmann-json stay behind lab.cpp, so that an experiment compiles in well under a second.
+// The lab: what every experiment gets for nothing. Options, seeds, a run folder, rows, tables, figures, progress, exit
+// codes. An experiment says what it asks, adds its options and runs with a Lab; a program of your own may have some:
+//
+//   struct Knobs { std::int64_t draws = 1000; };
+//   void options(Options& o, Knobs& k) { o.add("--draws", k.draws, "numbers to draw", {.low = 1}); }
+//   void run(Lab& lab, const Knobs& k) {
+//     Rng rng = lab.rng();
+//     const double found = mean(randn({k.draws}, rng)).item();
+//     lab.row({{"draws", k.draws}, {"mean", found}});
+//     lab.verdict("The mean of " + std::to_string(k.draws) + " draws is " + number(found) + ".");
+//   }
+//   int main(int count, char** words) {
+//     const Experiment draws{"draws", "How far from 0 is a mean?", "Varied: the number of draws. Measured: the mean.",
+//                            {"mine draws --draws 100"}, knobs<Knobs>(options, run)};
+//     return surgeon_command({draws}, {words + 1, words + count}, std::cout, std::cerr, "mine");
+//   }
+//
 #pragma once
 
 #include <cstdint>
@@ -29,23 +43,23 @@ struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("in
 
 // ---- Options -------------------------------------------------------------------------------------------------------
 struct Limits {
-  double low = -std::numeric_limits<double>::infinity();    // of each number; both ends belong to it
+  double low = -std::numeric_limits<double>::infinity();    // the smallest and the largest number allowed
   double high = std::numeric_limits<double>::infinity();
   std::string quick = {};                  // the default under --preset quick, as the user would type it
-  std::vector<std::string> choices = {};   // of a text; empty: anything goes
+  std::vector<std::string> choices = {};   // the texts allowed; empty: any
   bool required = false;
 };
 
-// The knobs of one experiment. A name is "--d-k", or "task" for one that is given by position. The variable's value
-// when it is added is the default; it is set before the experiment runs, from (later ones win) the default, the quick
-// preset, the configuration file, the command line.
+// The options of one experiment. A name is "--d-k", or "task" for one that is given by position. What the variable
+// holds when it is added is the default. It is set before the experiment runs, from the default, the quick preset, the
+// configuration file and the command line; later ones win.
 class Options {
  public:
   void add(const std::string& name, bool& value, const std::string& help);   // a switch
   void add(const std::string& name, std::int64_t& value, const std::string& help, const Limits& = {});
   void add(const std::string& name, double& value, const std::string& help, const Limits& = {});
   void add(const std::string& name, std::string& value, const std::string& help, const Limits& = {});
-  // Lists: 16,64,256; ranges with both ends: 16:4096:x4, 0.1:0.5:0.1, 1:5. Never empty. Texts: by commas.
+  // Lists: 16,64,256, never empty. Numbers also as ranges, which include both ends: 16:4096:x4, 0.1:0.5:0.1, 1:5.
   void add(const std::string& name, std::vector<std::int64_t>& values, const std::string& help, const Limits& = {});
   void add(const std::string& name, std::vector<double>& values, const std::string& help, const Limits& = {});
   void add(const std::string& name, std::vector<std::string>& values, const std::string& help, const Limits& = {});
@@ -56,12 +70,12 @@ class Options {
   void require(std::function<bool()> holds, const std::string& otherwise);
 
   struct Entry {
-    std::string name, help, quick;
+    std::string name, short_name, help, quick;
     bool is_switch = false, required = false;
     std::function<void(const std::string&)> set;   // throws UsageError
     std::function<std::string()> json;             // the value, as JSON
     std::function<std::string()> text;             // the value, as one would type it
-    bool given = false;                            // by the command line or the configuration file
+    bool given = false;                            // on the command line or in the configuration file
   };
   std::vector<Entry>& entries() { return entries_; }
   void check();                                    // missing ones, then before_check(), then require(); UsageError
@@ -77,17 +91,17 @@ class Options {
 using Value = std::variant<std::nullptr_t, bool, std::int64_t, double, std::string>;   // nan and inf are null in JSON
 using Row = std::vector<std::pair<std::string, Value>>;                                // column, value
 
-// One number per seed, summed up. se = standard deviation / sqrt(n), nan for n = 1; percentiles interpolate linearly,
-// as NumPy's do; geomean is 0 when a value is 0 and nan when one is negative.
+// Summary of one number per seed. se is the standard deviation / sqrt(n), nan for n = 1; percentiles interpolate
+// linearly, as NumPy's do; geomean is 0 when a value is 0 and nan when one is negative.
 struct Statistics {
   std::int64_t n = 0;
   double mean = 0, se = 0, median = 0, geomean = 0, p05 = 0, p95 = 0;
 };
 Statistics statistics(std::span<const double> values);
-Row operator+(Row row, const Statistics& s);   // n, mean, se, median, geomean, p05, p95 appended
+Row operator+(Row row, const Statistics& s);   // appends n, mean, se, median, geomean, p05, p95
 Row operator+(Row row, const Row& more);
 
-// Text in 80 columns: the first column to the left, the others to the right.
+// Printed in 80 columns: words and the first column flush left, numbers flush right.
 struct Table {
   std::string title = {};
   std::vector<std::string> header = {};
@@ -95,9 +109,9 @@ struct Table {
 };
 struct Figure;    // figures.hpp
 struct Heatmap;
-Table table_of(const Heatmap& map, const std::string& title);   // its ticks and numbers
+Table table_of(const Heatmap& map, const std::string& title);   // the same ticks and numbers
 
-// ---- The bench -----------------------------------------------------------------------------------------------------
+// ---- The lab -------------------------------------------------------------------------------------------------------
 
 class Lab {
  public:
@@ -106,34 +120,35 @@ class Lab {
   Dtype dtype() const noexcept { return dtype_; }
   Rng rng(std::uint64_t stream = 0) const { return Rng(seed_, stream); }
 
-  // One measurement: to metrics.csv and metrics.jsonl at once, and to summary.json. Columns may differ between rows.
-  // Nothing that depends on the clock belongs here: metrics.csv is byte-equal for the same seed and threads.
+  // One measurement, written at once to metrics.csv and metrics.jsonl, and at the end to summary.json. Rows may have
+  // different columns. Nothing that depends on the clock belongs here: with the same seed and number of threads,
+  // metrics.csv is byte-equal.
   void row(Row row);
-  void result(const std::string& key, Value value);              // into "result" of summary.json and --json
+  void result(const std::string& key, Value value);              // an entry of "result" in summary.json and --json
 
-  // For the reader, on stdout; nothing of it with --json or --quiet.
+  // For the reader, on stdout; silent with --json and --quiet.
   void say(const std::string& text);                             // wrapped to 80 columns
   void show(const Table& table);
   void print(const std::string& text);                           // as it is
   void verdict(const std::string& sentence);                     // what it all means; also in summary.json
-  // A claim of the experiment about its own numbers. A false one is reported and makes the exit code 1.
+  // A claim of the experiment about its own numbers. One that fails is reported and makes the exit code 1.
   bool check(bool holds, const std::string& claim);
-  // A warning on stderr and in run.log; the same text is said once.
+  // A warning on stderr and in run.log; the same text is shown only once.
   void warn(const std::string& text);
 
-  // Writes figures/<name>.svg, .png and the data beside them as .csv. Without gnuplot the data only.
+  // Writes figures/<name>.svg, .png and their data as .csv. Without gnuplot only the data.
   void draw(const Figure& figure);
 
-  // body(i) for i in [0, n), on the threads the user allows, in no particular order; each body writes to its own place,
-  // so results do not depend on the number of threads; row() and words are for afterwards. Shows progress as `what`;
-  // stops on Ctrl-C (Interrupted) and on the first exception, which is thrown on.
+  // Calls body(i) for i in [0, n), in no particular order, on as many threads as the user allows. Each call must write
+  // to a place of its own, so that results do not depend on the number of threads; row() and the texts above are for
+  // afterwards. Shows progress as `what`. Stops on Ctrl-C (Interrupted) and on the first exception, which it rethrows.
   void for_each(std::int64_t n, const std::string& what, const std::function<void(std::int64_t)>& body);
-  // Where long work stands, on stderr when it is a terminal: "what  done/total  time left  note".
+  // Progress of long work, on stderr when that is a terminal: "what  done/total  time left  note".
   void progress(const std::string& what, std::int64_t done, std::int64_t total, const std::string& note = {});
-  static bool interrupted() noexcept;                            // Ctrl-C was pressed; the second one kills
+  static bool interrupted() noexcept;                            // Ctrl-C was pressed; a second one ends the process
   static void stop_if_interrupted();                             // throws Interrupted
 
-  // The run folder. file() makes the folders on the way; write() goes through a temporary name and a rename.
+  // The run folder. file() is a path in it, whose folders it makes; write() writes a file whole or not at all.
   const std::filesystem::path& folder() const noexcept { return folder_; }
   std::filesystem::path file(const std::string& name) const;
   void write(const std::string& name, const std::string& text);
@@ -152,16 +167,15 @@ class Lab {
 
 // ---- An experiment -------------------------------------------------------------------------------------------------
 struct Experiment {
-  std::string name;                    // what one types
-  std::string question;                // one line
+  std::string name;                    // as it is typed
+  std::string question;                // in one line
   std::string help;                    // what is varied, what is measured, which numbers to look at
-  std::vector<std::string> examples;   // command lines that run
-  std::function<std::function<void(Lab&)>(Options&)> prepare;   // adds the options, gives back what runs; see knobs()
+  std::vector<std::string> examples;   // command lines that run as they are
+  std::function<std::function<void(Lab&)>(Options&)> prepare;   // adds the options and returns what runs; see knobs()
   bool in_all = true;                  // part of `surgeon all`
 };
 
-// namespace surgeon::experiments
-// Experiment scaling() { return {"scaling", "Why ...?", "...", {"..."}, knobs<Knobs>(options, run)}; }
+// From two functions and a struct of default values: see the example at the top.
 template <class Knobs>
 std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options&, Knobs&),
                                                          void (*run)(Lab&, const Knobs&)) {
@@ -175,9 +189,10 @@ std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options
 // The King James text, which the set-up step downloads: the default of `train text`. The file may be missing.
 std::string king_james_text();
 
-// The whole `surgeon` command but for the process: args without the program's name. The exit code. Terminal manners
-// (progress, colour) only where out and err are std::cout and std::cerr.
+// The whole command. `args` comes without the program's name, which is shown in help and errors. Returns the exit code:
+// 0 done, 1 failed, 2 wrong usage, 130 interrupted. Progress and colour appear only where `out` and `err` are std::cout
+// and std::cerr on a terminal.
 int surgeon_command(const std::vector<Experiment>& experiments, const std::vector<std::string>& args, std::ostream& out,
-                    std::ostream& err);
+                    std::ostream& err, const std::string& program = "surgeon");
 
 }  // namespace surgeon

@@ -1,5 +1,5 @@
-// To add an experiment: experiments/name.cpp with `Experiment name()` in namespace surgeon::experiments, its
-// declaration and its place in the list here.
+// To add an experiment: write experiments/name.cpp with `Experiment name()` in namespace surgeon::experiments, then
+// declare it and list it here.
 #include "experiments/list.hpp"
 
 namespace surgeon {

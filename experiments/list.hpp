@@ -1,4 +1,4 @@
-// The experiments of the `surgeon` command, in the order in which they are listed and in which `all` runs them.
+// The experiments of the `surgeon` command, in the order in which `list` names them and `all` runs them.
 #pragma once
 
 #include <vector>

@@ -1,4 +1,4 @@
-// The one file that is compiled again with every commit; CMakeLists.txt gives it its names.
+// The one file that is compiled again after every commit; CMakeLists.txt defines what it returns.
 #include "experiments/lab.hpp"
 #include "experiments/lab/build_info.hpp"
 

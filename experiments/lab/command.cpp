@@ -1,4 +1,4 @@
-// The `surgeon` command: help, one experiment or all of them, and the exit code.
+// The command: one experiment or all of them, and the exit code.
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,7 +9,7 @@
 
 #include <fmt/format.h>
 
-#include "experiments/lab/build_info.hpp"
+#include "experiments/lab/help.hpp"
 #include "experiments/lab/words.hpp"
 #include "framework/machine.hpp"
 
@@ -18,71 +18,7 @@ namespace {
 
 enum Exit { done = 0, failed = 1, usage = 2, aborted = 130 };
 
-// ---- Help ----------------------------------------------------------------------------------------------------------
-std::string option_lines(Options& options) {
-  std::string text;
-  for (const Options::Entry& e : options.entries()) {
-    std::string left = "  " + e.name, right = e.help;
-    const std::string value = e.text();
-    if (!e.is_switch && !e.required && !value.empty()) right += fmt::format(" [{}]", value);
-    if (!e.quick.empty()) right += fmt::format(" [quick: {}]", e.quick);
-    left.resize(std::max<std::size_t>(left.size() + 2, 20), ' ');
-    text += left + wrap(right, 20).substr(20) + "\n";
-  }
-  return text;
-}
-
-std::string help_of(const Experiment& e, Options& own, Options& common, const Paint& paint) {
-  std::string positional;
-  for (const Options::Entry& entry : own.entries())
-    if (!entry.name.starts_with("-"))
-      positional += (entry.required ? " " : " [") + entry.name + (entry.required ? "" : "]");
-  std::string text = paint.bold(wrap(e.question)) + "\n\n" + wrap(e.help) + "\n\n";
-  text += paint.bold("Usage: surgeon " + e.name + positional + " [options]") + "\n" + option_lines(own);
-  text += "\n" + paint.bold("Common options") + "\n" + option_lines(common);
-  text += "\n" + paint.bold("Examples") + "\n";
-  for (const std::string& example : e.examples) text += "  " + example + "\n";
-  text += "\n" +
-          wrap(
-              "Lists are written 16,64,256, ranges 16:4096:x4 and 0.1:0.5:0.1. Command line wins over --config, which "
-              "wins over the preset.") +
-          "\n";
-  return text;
-}
-
-std::string list_text(const std::vector<Experiment>& experiments, const Paint& paint) {
-  std::size_t widest = 0;
-  for (const Experiment& e : experiments) widest = std::max(widest, e.name.size());
-  std::string text;
-  for (const Experiment& e : experiments) {
-    std::string name = e.name;
-    name.resize(widest, ' ');
-    text += "  " + paint.bold(name) + "  " + wrap(e.question, widest + 4).substr(widest + 4) + "\n";
-  }
-  return text;
-}
-
-std::string general_help(const std::vector<Experiment>& experiments, Options& common, const Paint& paint) {
-  return paint.bold("surgeon: opens up attention and measures its gradients") + "\n\n" +
-         "  surgeon <experiment> [options]     run one\n"
-         "  surgeon all [options]              run those of the notebook, one after another\n"
-         "  surgeon <experiment> --help        what it asks, varies and measures\n"
-         "  surgeon list                       the experiments, one line each\n"
-         "  surgeon --version                  this build and the machine it runs on\n\n" +
-         paint.bold("Experiments") + "\n" + list_text(experiments, paint) + "\n" + paint.bold("Common options") + "\n" +
-         option_lines(common) + "\n" +
-         wrap(
-             "Each run leaves a folder with its numbers, figures and settings. Exit codes: 0 done, 1 it ran and failed "
-             "or a check failed, 2 wrong usage, 130 interrupted.") +
-         "\n";
-}
-
-std::string version_text() {
-  return fmt::format("surgeon {} ({})\n{} on core {}, SIMD {}, {} thread{}\n", version(), git_hash(), blas_version(),
-                     blas_core(), simd_level(), threads(), threads() == 1 ? "" : "s");
-}
-
-// ---- Running -------------------------------------------------------------------------------------------------------
+// ---- The terminal --------------------------------------------------------------------------------------------------
 bool colour(const std::string& choice, const std::ostream& stream, int descriptor) {
   if (choice != "auto") return choice == "always";
   const char *no = std::getenv("NO_COLOR"), *term = std::getenv("TERM");
@@ -95,8 +31,23 @@ Terminal terminal_for(const Settings& settings, std::ostream& out, std::ostream&
           Paint{colour(settings.color, out, 1)}, Paint{colour(settings.color, err, 2)}};
 }
 
-void complain(const Terminal& terminal, const std::string& who, const std::string& what) {
-  terminal.err << terminal.error_paint.red("surgeon" + who + ": " + what) << "\n" << std::flush;
+// One line on stderr: "surgeon scaling: what went wrong".
+void complain(std::ostream& err, const Paint& paint, const std::string& who, const std::string& what) {
+  err << paint.red(printable(who + ": " + what)) << "\n" << std::flush;
+}
+
+// A result that could not be written is a failed run.
+int closed(int exit, const Program& program, const Terminal& terminal) {
+  terminal.out << std::flush;
+  if (terminal.out || exit != done) return exit;
+  complain(terminal.err, terminal.error_paint, program.name, "cannot write to stdout");
+  return failed;
+}
+
+// ---- One experiment ------------------------------------------------------------------------------------------------
+bool has_seeds(Options& options) {
+  const Words names = names_of({&options});
+  return std::find(names.begin(), names.end(), "--seeds") != names.end();
 }
 
 // An experiment with its options set.
@@ -105,174 +56,179 @@ struct Prepared {
   Settings settings;
   Options own, common;
   std::function<void(Lab&)> body;
-  Prepared(const Experiment& e, const Words& words, const Words& experiments) : experiment(&e) {
+  Prepared(const Program& program, const Experiment& e, const Words& words) : experiment(&e) {
     settings.threads = threads();
     body = e.prepare(own);
-    const bool has_seeds = std::any_of(own.entries().begin(), own.entries().end(),
-                                       [](const Options::Entry& entry) { return entry.name == "--seeds"; });
-    add_common(common, settings, !has_seeds);
-    set_all({&own, &common}, settings, words, e.name, experiments);
+    add_common(common, settings, !has_seeds(own));
+    set_all({&own, &common}, settings, words, e.name, names_of(program));
   }
   Prepared(const Prepared&) = delete;
 };
 
-struct Outcome { int exit = done; std::string summary; };
+struct Outcome { int exit = done; std::string status = "done", error = {}, summary = {}; };
 
-Outcome run(Prepared& p, const Terminal& terminal, const std::string& typed, const std::filesystem::path& folder) {
+Outcome outcome_of(Prepared& p, Session& session) {
+  try {
+    p.body(session.lab());
+    if (session.failed()) return {failed, "failed", "a check failed"};
+    return {};
+  } catch (const Interrupted& e) {
+    return {aborted, "aborted", e.what()};
+  } catch (const UsageError& e) {
+    return {usage, "failed", e.what()};
+  } catch (const std::bad_alloc&) {
+    return {failed, "failed", "out of memory"};
+  } catch (const std::exception& e) {
+    return {failed, "failed", e.what()};
+  }
+}
+
+Outcome run(const Program& program, Prepared& p, const Terminal& terminal, const std::string& typed,
+            const std::filesystem::path& folder) {
   const ThreadsGuard threads_here(int(p.settings.threads));
   Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder});
   for (const Options::Entry& e : p.common.entries())
     if (e.name == "--seeds" && e.given)
-      session.lab().warn(p.experiment->name + " looks at one draw: --seeds changes nothing");
-  std::string error, status = "done";
-  int exit = done;
-  try {
-    p.body(session.lab());
-    if (session.failed()) exit = failed, status = "failed", error = "a check failed";
-  } catch (const Interrupted&) {
-    exit = aborted, status = "aborted", error = "interrupted";
-  } catch (const UsageError& e) {
-    exit = usage, status = "failed", error = e.what();
-  } catch (const std::bad_alloc&) {
-    exit = failed, status = "failed", error = "out of memory";
-  } catch (const std::exception& e) {
-    exit = failed, status = "failed", error = e.what();
-  }
-  Outcome outcome{exit, session.finish(status, error)};
-  if (!error.empty()) complain(terminal, " " + p.experiment->name, error);
-  if (exit == usage) discard_folder(folder);   // what it was asked turned out to make no sense
+      session.lab().warn(p.experiment->name + " makes a single draw, so --seeds has no effect");
+  Outcome outcome = outcome_of(p, session);
+  outcome.summary = session.finish(outcome.status, outcome.error);
+  if (!outcome.error.empty())
+    complain(terminal.err, terminal.error_paint, program.name + " " + p.experiment->name, outcome.error);
+  if (outcome.exit == usage) discard_folder(folder);   // what it was asked turned out to make no sense
   return outcome;
 }
 
-// A result that could not be written is a failed run.
-int closed(int exit, const Terminal& terminal) {
-  terminal.out << std::flush;
-  if (terminal.out || exit != done) return exit;
-  complain(terminal, "", "cannot write to stdout");
-  return failed;
-}
-
-int run_one(const Experiment& e, const Words& words, const Words& experiments, std::ostream& out, std::ostream& err) {
-  Prepared p(e, words, experiments);
+int run_one(const Program& program, const Experiment& e, const Words& words, std::ostream& out, std::ostream& err) {
+  Prepared p(program, e, words);
   const Terminal terminal = terminal_for(p.settings, out, err);
   if (p.settings.help) {
-    out << help_of(e, p.own, p.common, terminal.paint);
-    return closed(done, terminal);
+    out << help_of(program, e, p.own, p.common, terminal.paint);
+    return closed(done, program, terminal);
   }
   const auto folder = open_folder(p.settings, e.name);
-  Words all_words = words;
-  all_words.insert(all_words.begin(), e.name);
   const CatchInterrupt guard;
-  const Outcome outcome = run(p, terminal, typed_line(all_words), folder);
-  if (p.settings.json && outcome.exit != usage) out << outcome.summary;
-  else if (!terminal.silent && outcome.exit != usage) out << "Results in " << folder.string() << "\n";
-  return closed(outcome.exit, terminal);
+  const Outcome outcome = run(program, p, terminal, typed_line(program, e.name, words), folder);
+  if (outcome.exit == usage) return usage;
+  if (p.settings.json) out << outcome.summary;
+  else if (!terminal.silent) {
+    if (std::filesystem::exists(folder / "figures")) out << "Figures in " << (folder / "figures").string() << "\n";
+    out << "Results in " << folder.string() << "\n";
+  }
+  return closed(outcome.exit, program, terminal);
 }
 
+// ---- All of them ---------------------------------------------------------------------------------------------------
 // What was typed for `all`, as one experiment understands it: the folder is ours, --seeds only for those that have it.
 Words words_for(const Experiment& e, const std::vector<Given>& typed) {
   Options own;
   e.prepare(own);
-  const Words names = names_of({&own});
-  const bool has_seeds = std::find(names.begin(), names.end(), "--seeds") != names.end();
   Words words;
   for (const auto& [entry, text] : typed)
-    if (entry->name != "--out" && entry->name != "--force" && (entry->name != "--seeds" || has_seeds))
+    if (entry->name != "--out" && entry->name != "--force" && (entry->name != "--seeds" || has_seeds(own)))
       words.push_back(entry->name + "=" + text);
   return words;
 }
 
-int run_all(const std::vector<Experiment>& experiments, const Words& words, const Words& names, std::ostream& out,
-            std::ostream& err) {
-  Settings settings;
-  settings.threads = threads();
-  Options common;
-  add_common(common, settings, true);
-  set_all({&common}, settings, words, "all", names);
-  const Terminal terminal = terminal_for(settings, out, err);
-  if (settings.help) {
-    out << general_help(experiments, common, terminal.paint);
-    return closed(done, terminal);
-  }
-  const std::vector<Given> typed_words = read_words({&common}, words);
-  std::deque<Prepared> prepared;   // all of them first, so that a wrong word stops everything before it starts
-  for (const Experiment& e : experiments)
-    if (e.in_all) prepared.emplace_back(e, words_for(e, typed_words), names);
-  const auto folder = open_folder(settings, "all");
-  const CatchInterrupt guard;
-  Words all_words = words;
-  all_words.insert(all_words.begin(), "all");
-  const std::string typed = typed_line(all_words);
-  Session session(settings, terminal, {"all", typed, values_of({&common}), folder});
+// One after another, each in a folder of its name; the worst exit code, and what goes into the summary.
+std::pair<int, Json> run_each(const Program& program, std::deque<Prepared>& prepared, const Terminal& terminal,
+                              const std::string& typed, const std::filesystem::path& folder) {
   int exit = done;
   Json results = Json::array();
   for (Prepared& p : prepared) {
     const std::string heading = wrap("== " + p.experiment->name + ": " + p.experiment->question);
-    if (!terminal.silent) out << terminal.paint.bold(heading) << "\n\n";
+    if (!terminal.silent) terminal.out << terminal.paint.bold(heading) << "\n\n";
     std::filesystem::create_directories(folder / p.experiment->name);
-    const Outcome outcome = run(p, terminal, typed, folder / p.experiment->name);
+    const Outcome outcome = run(program, p, terminal, typed, folder / p.experiment->name);
     results.push_back(Json::parse(outcome.summary));
     exit = std::max(exit, outcome.exit);
     if (outcome.exit == aborted) break;
   }
-  const char* status = exit == done ? "done" : exit == aborted ? "aborted" : "failed";
-  const std::string summary = session.finish(status, "", {{"experiments", results}});
-  if (settings.json) out << summary;
-  else if (!terminal.silent) out << "Results and figures in " << folder.string() << "/*/figures\n";
-  return closed(exit, terminal);
+  return {exit, {{"experiments", results}}};
 }
 
-int dispatch(const std::vector<Experiment>& experiments, const Words& args, std::ostream& out, std::ostream& err) {
-  Words names;
-  for (const Experiment& e : experiments) names.push_back(e.name);
-  if (args.empty()) throw UsageError("which experiment? `surgeon list` shows them, `surgeon --help` explains");
-  const std::string& first = args[0];
-  const Words rest(args.begin() + 1, args.end());
-  for (const Experiment& e : experiments)
-    if (e.name == first) return run_one(e, rest, names, out, err);
-  if (first == "all") return run_all(experiments, rest, names, out, err);
-
+int run_all(const Program& program, const Words& words, std::ostream& out, std::ostream& err) {
   Settings settings;
   settings.threads = threads();
   Options common;
   add_common(common, settings, true);
-  if (first == "--help" || first == "-h" || first == "help" || first == "--version" || first == "list") {
-    set_all({&common}, settings, rest, "", names);
-    const Terminal terminal = terminal_for(settings, out, err);
-    if (first == "--version") out << version_text();
-    else if (first == "list" && settings.json) {
-      Json list = Json::array();
-      for (const Experiment& e : experiments) list.push_back({{"name", e.name}, {"question", e.question}});
-      out << json_text({{"experiments", list}});
-    } else if (first == "list") out << list_text(experiments, terminal.paint);
-    else out << general_help(experiments, common, terminal.paint);
-    return closed(done, terminal);
+  set_all({&common}, settings, words, "all", names_of(program));
+  const Terminal terminal = terminal_for(settings, out, err);
+  if (settings.help) {
+    out << general_help(program, common, terminal.paint);
+    return closed(done, program, terminal);
   }
+  const std::vector<Given> given = read_words({&common}, words);
+  std::deque<Prepared> prepared;   // all of them first, so that a wrong word stops everything before it starts
+  for (const Experiment& e : program.experiments)
+    if (e.in_all) prepared.emplace_back(program, e, words_for(e, given));
+  const auto folder = open_folder(settings, "all");
+  const CatchInterrupt guard;
+  const std::string typed = typed_line(program, "all", words);
+  Session session(settings, terminal, {"all", typed, values_of({&common}), folder});
+  const auto [exit, results] = run_each(program, prepared, terminal, typed, folder);
+  const char* status = exit == done ? "done" : exit == aborted ? "aborted" : "failed";
+  const std::string summary = session.finish(status, "", results);
+  if (settings.json) out << summary;
+  else if (!terminal.silent)
+    out << "Figures in " << folder.string() << "/*/figures\nResults in " << folder.string() << "\n";
+  return closed(exit, program, terminal);
+}
+
+// ---- Which ---------------------------------------------------------------------------------------------------------
+const Experiment* find(const Program& program, const std::string& name) {
+  for (const Experiment& e : program.experiments)
+    if (e.name == name) return &e;
+  return nullptr;
+}
+
+// help, list, --version.
+int inform(const Program& program, const std::string& what, const Words& words, std::ostream& out, std::ostream& err) {
+  Settings settings;
+  settings.threads = threads();
+  Options common;
+  add_common(common, settings, true);
+  set_all({&common}, settings, words, "", names_of(program));
+  const Terminal terminal = terminal_for(settings, out, err);
+  if (settings.help || what == "help") out << general_help(program, common, terminal.paint);
+  else if (what == "--version") out << version_text(program);
+  else out << (settings.json ? list_json(program) : list_text(program, terminal.paint));
+  return closed(done, program, terminal);
+}
+
+int dispatch(const Program& program, const Words& args, std::ostream& out, std::ostream& err) {
+  if (args.empty())
+    throw UsageError(fmt::format("no experiment given; `{0} list` names them, `{0} --help` explains", program.name));
+  const std::string first = args[0] == "--help" || args[0] == "-h" ? "help" : args[0];
+  Words rest(args.begin() + 1, args.end());
+  if (first == "help" && !rest.empty() && !rest[0].starts_with("-")) {   // help scaling = scaling --help
+    rest.push_back("--help");
+    return dispatch(program, rest, out, err);
+  }
+  if (const Experiment* e = find(program, first)) return run_one(program, *e, rest, out, err);
+  if (first == "all") return run_all(program, rest, out, err);
+  if (first == "help" || first == "--version" || first == "list") return inform(program, first, rest, out, err);
   if (first.starts_with("-"))
-    throw UsageError(fmt::format("the experiment comes first: surgeon <experiment> {} ...", first));
-  names.insert(names.end(), {"all", "list"});
-  throw UsageError(
-      fmt::format("unknown experiment \"{}\"{}; `surgeon list` shows them", first, did_you_mean(first, names)));
+    throw UsageError(fmt::format("the experiment comes first: {} <experiment> {} ...", program.name, as_typed(first)));
+  Words names = names_of(program);
+  names.insert(names.end(), {"all", "help", "list"});
+  throw UsageError(fmt::format("unknown experiment \"{}\"{}; `{} list` shows them all", as_typed(first),
+                               did_you_mean(first, names), program.name));
 }
 
 }  // namespace
 
-int surgeon_command(const std::vector<Experiment>& experiments, const Words& args, std::ostream& out,
-                    std::ostream& err) {
-  const std::string who = !args.empty() && std::any_of(experiments.begin(), experiments.end(),
-                                                       [&](const Experiment& e) { return e.name == args[0]; })
-                              ? " " + args[0]
-                              : "";
-  const auto complain_here = [&](const std::string& what, int exit) {
-    err << "surgeon" << who << ": " << what << "\n" << std::flush;
-    return exit;
-  };
+int surgeon_command(const std::vector<Experiment>& experiments, const Words& args, std::ostream& out, std::ostream& err,
+                    const std::string& program_name) {
+  const Program program{program_name, experiments};
+  const std::string who = program_name + (!args.empty() && find(program, args[0]) ? " " + args[0] : "");
   try {
-    return dispatch(experiments, args, out, err);
+    return dispatch(program, args, out, err);
   } catch (const UsageError& error) {
-    return complain_here(error.what(), usage);
+    complain(err, {}, who, error.what());
+    return usage;
   } catch (const std::exception& error) {
-    return complain_here(error.what(), failed);
+    complain(err, {}, who, error.what());
+    return failed;
   }
 }
 

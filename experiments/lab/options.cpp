@@ -1,4 +1,4 @@
-// Options: from text to the variables of an experiment, with lists, ranges, limits and one clear line when it is wrong.
+// Options: from text to the variables of an experiment. Lists, ranges, limits, and one clear line when text is wrong.
 #include <charconv>
 #include <cmath>
 #include <type_traits>
@@ -22,16 +22,18 @@ T parse_number(const std::string& name, const std::string& text) {
   const char* begin = text.c_str() + (text.size() > 1 && text[0] == '+' ? 1 : 0);
   const char* end = text.c_str() + text.size();
   const auto [stop, error] = std::from_chars(begin, end, value);
-  if (error == std::errc::result_out_of_range) throw UsageError(fmt::format("{}: {} is too large", name, text));
+  if (error == std::errc::result_out_of_range)
+    throw UsageError(fmt::format("{}: {} is out of range", name, as_typed(text)));
   const bool read = error == std::errc() && stop == end && std::isfinite(double(value));
-  if (!read) throw UsageError(fmt::format("{}: \"{}\" is not {}", name, text, kind<T>));
+  if (!read) throw UsageError(fmt::format("{}: \"{}\" is not {}", name, as_typed(text), kind<T>));
   return value;
 }
 
 template <class T>
 T checked(const std::string& name, T value, const Limits& limits) {
-  if (double(value) < limits.low) throw UsageError(fmt::format("{}: {} is below {}", name, value, limits.low));
-  if (double(value) > limits.high) throw UsageError(fmt::format("{}: {} is above {}", name, value, limits.high));
+  const bool low = double(value) < limits.low, high = double(value) > limits.high;
+  if (low) throw UsageError(fmt::format("{} must be at least {}, not {}", name, limits.low, value));
+  if (high) throw UsageError(fmt::format("{} must be at most {}, not {}", name, limits.high, value));
   return value;
 }
 
@@ -53,24 +55,24 @@ std::vector<T> expand(const std::string& name, const std::string& text) {
   const std::vector<std::string> parts = split(text, ':');
   if (parts.size() == 1) return {parse_number<T>(name, text)};
   if (parts.size() > 3)
-    throw UsageError(
-        fmt::format("{}: \"{}\": a range is first:last, first:last:step or first:last:xfactor", name, text));
+    throw UsageError(fmt::format("{}: \"{}\" is not a range; write first:last, first:last:step or "
+                                 "first:last:xfactor", name, as_typed(text)));
   const bool multiply = parts.size() == 3 && parts[2].starts_with("x");
   const double first = double(parse_number<T>(name, parts[0])), last = double(parse_number<T>(name, parts[1]));
   const double step = parts.size() == 2 ? 1 : parse_number<double>(name, parts[2].substr(multiply ? 1 : 0));
   const bool up = multiply ? step > 1 : step > 0;
   const bool moves = multiply ? first > 0 && step > 0 && step != 1 : step != 0;
   if (!moves || (up ? last < first : last > first))
-    throw UsageError(fmt::format("{}: the range {} never reaches its end", name, text));
+    throw UsageError(fmt::format("{}: the range {} never reaches its end", name, as_typed(text)));
   const double slack = multiply ? std::abs(last) * 1e-9 : std::abs(step) * 1e-9;
   std::vector<T> values;
   for (std::size_t i = 0;; ++i) {
     const double raw = multiply ? first * std::pow(step, double(i)) : first + double(i) * step;
     if (up ? raw > last + slack : raw < last - slack) return values;
     if (i == longest_list)
-      throw UsageError(fmt::format("{}: the range {} has more than {} values", name, text, longest_list));
+      throw UsageError(fmt::format("{}: the range {} has more than {} values", name, as_typed(text), longest_list));
     if constexpr (std::is_same_v<T, double>)
-      values.push_back(std::stod(fmt::format("{:.12g}", raw)));   // 0.3, not 0.30000000000000004
+      values.push_back(parse_number<double>(name, fmt::format("{:.12g}", raw)));   // 0.3, not 0.30000000000000004
     else values.push_back(std::llround(raw));
   }
 }
@@ -88,8 +90,8 @@ void check_choice(const std::string& name, const std::string& text, const Limits
   if (limits.choices.empty()) return;
   for (const std::string& choice : limits.choices)
     if (choice == text) return;
-  throw UsageError(fmt::format("{}: \"{}\" is none of {}{}", name, text, fmt::join(limits.choices, ", "),
-                               did_you_mean(text, limits.choices)));
+  throw UsageError(fmt::format("{} must be one of {}, not \"{}\"{}", name, fmt::join(limits.choices, ", "),
+                               as_typed(text), did_you_mean(text, limits.choices)));
 }
 
 std::string as_json(const nlohmann::json& value) {
@@ -113,7 +115,7 @@ void Options::add(const std::string& name, bool& value, const std::string& help)
   e.is_switch = true;
   e.set = [name, &value](const std::string& text) {
     if (text != "true" && text != "false")
-      throw UsageError(fmt::format("{}: \"{}\" is neither true nor false", name, text));
+      throw UsageError(fmt::format("{} must be true or false, not \"{}\"", name, as_typed(text)));
     value = text == "true";
   };
   e.json = e.text = [&value] { return std::string(value ? "true" : "false"); };
@@ -165,7 +167,7 @@ void Options::add(const std::string& name, std::vector<std::string>& values, con
   e.set = [=, &values](const std::string& text) {
     std::vector<std::string> parts = split(text, ',');
     for (const std::string& part : parts) {
-      if (part.empty()) throw UsageError(fmt::format("{}: \"{}\" has an empty name", name, text));
+      if (part.empty()) throw UsageError(fmt::format("{}: \"{}\" has an empty entry", name, as_typed(text)));
       check_choice(name, part, limits);
     }
     values = std::move(parts);

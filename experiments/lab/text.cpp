@@ -35,6 +35,23 @@ std::string wrap(const std::string& text, std::size_t indent) {
   return result + line;
 }
 
+std::string printable(const std::string& text) {
+  std::string result;
+  for (const char c : text) {
+    const bool control = (c >= 0 && c < ' ') || c == '\x7f';
+    if (control) result += fmt::format("\\x{:02x}", int(c));
+    else result += c;
+  }
+  return result;
+}
+
+std::string as_typed(const std::string& word) {
+  if (letters_in(word) <= 80) return word;
+  std::size_t end = 0;
+  for (std::size_t letters = 0; letters <= 77; ++end) letters += (word[end] & 0xC0) != 0x80;
+  return word.substr(0, end - 1) + "...";
+}
+
 std::string nearest(const std::string& typed, const std::vector<std::string>& names) {
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, typed.size() / 3) + 1;

@@ -1,5 +1,4 @@
 // Text for a terminal of 80 columns: bold and dim where the terminal wants them, wrapping, tables, the nearest name.
-// Private to the bench.
 #pragma once
 
 #include <string>
@@ -25,9 +24,11 @@ struct Paint {
 
 std::string render(const Table& table, const Paint& paint);
 std::string wrap(const std::string& text, std::size_t indent = 0);   // no newline at the end; keeps those inside
+std::string printable(const std::string& text);   // control characters as \x1b, so that none reaches a terminal
+std::string as_typed(const std::string& word);    // the user's word for a message: shortened past 80 characters
 // The name most like the one typed, or "" when none is near.
 std::string nearest(const std::string& typed, const std::vector<std::string>& names);
-// `; did you mean "scaling"?`, or nothing.
+// "; did you mean scaling?", or nothing.
 std::string did_you_mean(const std::string& typed, const std::vector<std::string>& names);
 
 }  // namespace surgeon

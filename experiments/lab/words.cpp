@@ -1,5 +1,5 @@
-// From words to options. CLI11 reads the command line and the TOML file; which word wins and what is said when one is
-// wrong is decided here.
+// From words to options. CLI11 reads the command line and the TOML file; which word wins, and what the error says when
+// one is wrong, is decided here.
 #include "experiments/lab/words.hpp"
 
 #include <algorithm>
@@ -22,44 +22,49 @@ std::string key_of(const std::string& name) {
   return key;
 }
 
+std::string in_quotes(const std::string& word) {
+  const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$*?&;|<>()#~`!{}[]") == std::string::npos;
+  if (plain) return word;
+  std::string text = "'";
+  for (char c : word) text += c == '\'' ? "'\\''" : std::string(1, c);
+  return text + "'";
+}
+
 }  // namespace
 
-std::string typed_line(const Words& args) {
-  std::string line = "surgeon";
-  for (const std::string& arg : args) {
-    const bool plain = !arg.empty() && arg.find_first_of(" \t\n'\"\\$*?&;|<>()#~`!{}[]") == std::string::npos;
-    line += " ";
-    if (plain) {
-      line += arg;
-      continue;
-    }
-    line += '\'';
-    for (char c : arg) line += c == '\'' ? "'\\''" : std::string(1, c);
-    line += '\'';
-  }
+std::string typed_line(const Program& program, const std::string& first, const Words& rest) {
+  std::string line = program.name + " " + first;
+  for (const std::string& word : rest) line += " " + in_quotes(word);
   return line;
 }
 
 void add_common(Options& o, Settings& s, bool with_seeds) {
-  o.add("--seed", s.seed, "of all randomness", {.low = 0});
+  o.add("--seed", s.seed, "seed for all random numbers", {.low = 0});
   if (with_seeds)
-    o.add("--seeds", s.seeds, "draws, for the experiments that average over them", {.low = 1, .high = 1e9});
-  o.add("--dtype", s.dtype, "of the tensors", {.choices = {"float32", "float64"}});
-  o.add("--threads", s.threads, "how many may work", {.low = 1, .high = 1024});
-  o.add("--out", s.out, "the run folder; default: a new one under runs/");
-  o.add("--force", s.force, "write into an --out that is not empty");
-  o.add("--config", s.config, "a TOML file with any of these options");
-  o.add("--preset", s.preset, "how much work by default", {.choices = {"quick", "full"}});
-  o.add("--json", s.json, "one JSON object on stdout, nothing else");
-  o.add("--quiet", s.quiet, "nothing on stdout");
-  o.add("--color", s.color, "of the terminal", {.choices = {"auto", "always", "never"}});
-  o.add("--help", s.help, "this text");
+    o.add("--seeds", s.seeds, "number of draws, for experiments that average over draws", {.low = 1, .high = 1e9});
+  o.add("--dtype", s.dtype, "number type of the tensors", {.choices = {"float32", "float64"}});
+  o.add("--threads", s.threads, "number of threads to use", {.low = 1, .high = 1024});
+  o.add("--out", s.out, "run folder (default: a new one under runs/)");
+  o.add("--force", s.force, "write into --out even if it is not empty");
+  o.add("--config", s.config, "TOML file that sets any of these options");
+  o.add("--preset", s.preset, "how much to compute by default", {.choices = {"quick", "full"}});
+  o.add("--json", s.json, "print one JSON object to stdout and nothing else");
+  o.add("--quiet", s.quiet, "print nothing to stdout");
+  o.add("--color", s.color, "when to use colours", {.choices = {"auto", "always", "never"}});
+  o.add("--help", s.help, "show this help");
+  o.entries().back().short_name = "-h";
 }
 
 Words names_of(const std::vector<Options*>& all) {
   Words names;
   for (Options* options : all)
     for (const Options::Entry& e : options->entries()) names.push_back(e.name);
+  return names;
+}
+
+Words names_of(const Program& program) {
+  Words names;
+  for (const Experiment& e : program.experiments) names.push_back(e.name);
   return names;
 }
 
@@ -72,7 +77,8 @@ std::vector<Given> read_words(const std::vector<Options*>& all, const Words& wor
   std::deque<std::string> texts;
   for (Options* options : all)
     for (Options::Entry& e : options->entries()) {
-      CLI::Option* option = e.is_switch ? app.add_flag(e.name) : app.add_option(e.name, texts.emplace_back());
+      const std::string names = e.short_name.empty() ? e.name : e.short_name + "," + e.name;
+      CLI::Option* option = e.is_switch ? app.add_flag(names) : app.add_option(names, texts.emplace_back());
       option->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
       known.emplace_back(&e, option);
     }
@@ -88,9 +94,9 @@ std::vector<Given> read_words(const std::vector<Options*>& all, const Words& wor
   for (const std::string& word : app.remaining()) {
     if (word.size() > 1 && word[0] == '-' && !std::isdigit(static_cast<unsigned char>(word[1]))) {
       const std::string name = word.substr(0, word.find('='));
-      throw UsageError("unknown option " + name + did_you_mean(name, names_of(all)));
+      throw UsageError("unknown option " + as_typed(name) + did_you_mean(name, names_of(all)));
     }
-    throw UsageError(fmt::format("unexpected \"{}\"; lists are written with commas, as in 16,64,256", word));
+    throw UsageError(fmt::format("unexpected \"{}\"; a list is written with commas, as in 16,64,256", as_typed(word)));
   }
   std::vector<Given> given;
   for (auto& [entry, option] : known)

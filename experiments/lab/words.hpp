@@ -1,4 +1,4 @@
-// The words of a command line, and what they set. For command.cpp only.
+// The words of a command line, and what they set.
 #pragma once
 
 #include <string>
@@ -11,9 +11,11 @@ namespace surgeon {
 using Words = std::vector<std::string>;
 struct Given { Options::Entry* entry; std::string text; };   // an option and what was given for it
 
-std::string typed_line(const Words& args);   // as one could type it again, in quotes where it needs them
+// The command line as one could type it again, in quotes where it needs them.
+std::string typed_line(const Program& program, const std::string& first, const Words& rest);
 void add_common(Options& o, Settings& s, bool with_seeds);
 Words names_of(const std::vector<Options*>& all);
+Words names_of(const Program& program);   // of its experiments
 std::vector<Given> read_words(const std::vector<Options*>& all, const Words& words);
 // Later wins: default, quick preset, the file's top, the file's [experiment], command line. UsageError in one line.
 void set_all(const std::vector<Options*>& all, Settings& settings, const Words& words, const std::string& experiment,
