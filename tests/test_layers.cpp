@@ -8,45 +8,10 @@
 #include <vector>
 
 #include "layers/layers.hpp"
+#include "tests/layer_tools.hpp"
 
 using namespace surgeon;
-
-namespace {
-
-constexpr Dtype f64 = Dtype::float64;
-
-double off(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.shape() == b.shape());
-  return a.size() == 0 ? 0.0 : max(abs(a - b)).item();
-}
-
-std::string names(const Parameters& parameters) {
-  std::string all;
-  for (const auto& [name, tensor] : parameters) all += name + to_string(tensor.shape()) + " ";
-  return all;
-}
-
-Tensor tokens(const Shape& shape, std::int64_t vocabulary, std::uint64_t seed = 3) {
-  Rng rng(seed);
-  return randint(0, vocabulary, shape, rng);
-}
-
-TransformerConfig tiny() {
-  TransformerConfig config{.vocabulary = 7, .context = 5, .layers = 2};
-  config.block = {.d_model = 4, .heads = 2, .hidden = 6, .dtype = f64};
-  return config;
-}
-
-// Parameters pushed off the places where a gradient would be 0 by chance: gains of 1, biases of 0.
-void shake(const Parameters& parameters, double by = 0.3) {
-  Rng rng(99);
-  for (const auto& [name, value] : parameters) {
-    Tensor parameter = value;
-    parameter.assign((value + randn(value.shape(), rng, value.dtype()) * by).detach());
-  }
-}
-
-}  // namespace
+using namespace surgeon::tests;
 
 TEST_SUITE("layers") {
 
@@ -154,6 +119,47 @@ TEST_CASE("MultiHeadAttention: grouped queries are the same as heads of keys tha
   CHECK(off(grouped(x).output, full(x).output) < 1e-13);
 }
 
+TEST_CASE("MultiHeadAttention: cross attention takes queries from x, keys and values from the memory") {
+  Rng rng(4);
+  const Tensor x = randn({2, 3, 8}, rng, f64), memory = randn({2, 5, 8}, rng, f64);
+  const MultiHeadAttention layer(8, 4, {.kv_heads = 2}, rng, f64);
+  const Tensor mask = padding_mask({5, 2}, 5);
+  const AttentionResult result = layer(x, memory, {.mask = mask, .return_weights = true});
+  const auto head = [](const Tensor& y, std::int64_t h) { return slice(y, 2, 2 * h, 2 * h + 2); };
+  std::vector<Tensor> heads;
+  for (std::int64_t h = 0; h < 4; ++h) {
+    const AttentionResult one =
+        attention(head(layer.W_q(x), h), head(layer.W_k(memory), h / 2), head(layer.W_v(memory), h / 2),
+                  {.mask = mask, .return_weights = true});
+    heads.push_back(one.output);
+    for (std::int64_t b = 0; b < 2; ++b)
+      CHECK(off(slice(result.weights, 0, 4 * b + h, 4 * b + h + 1), slice(one.weights, 0, b, b + 1)) < 1e-13);
+  }
+  CHECK(off(result.output, layer.W_o(concat(heads, -1))) < 1e-13);
+  CHECK(off(layer(x, memory, {.mask = mask}).output, result.output) < 1e-13);
+  CHECK(off(layer(x, x).output, layer(x).output) == 0.0);   // of itself, it is self attention
+  CHECK(off(layer(x, {}).output, layer(x).output) == 0.0);  // {} are options
+  const auto f = [&](const std::vector<Tensor>& in) { return layer(in[0], in[1], {.mask = mask}).output; };
+  CHECK(gradcheck(f, {x, memory}, {.order = 2}));
+}
+
+TEST_CASE("MultiHeadAttention refuses a memory that does not fit") {
+  Rng rng(1);
+  const MultiHeadAttention layer(8, 2, rng);
+  const Tensor x = zeros({2, 3, 8});
+  CHECK_THROWS_WITH_AS(layer(x, zeros({2, 3, 9})), "MultiHeadAttention: memory [2, 3, 9] must be [batch, T, 8]",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(layer(x, zeros({1, 5, 8})),
+                       "MultiHeadAttention: x [2, 3, 8] and memory [1, 5, 8]: batch sizes 2 and 1 differ",
+                       std::invalid_argument);
+  CHECK_THROWS_AS(layer(x, Tensor()), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(layer(x, zeros({2, 0, 8})), doctest::Contains("there are no keys"), std::invalid_argument);
+  CHECK_THROWS_AS(layer(x, zeros({2, 5, 8}, f64)), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(MultiHeadAttention()(x), doctest::Contains("[2, 3, 8] must be [batch, T, 0]"),
+                       std::invalid_argument);
+  CHECK(MultiHeadAttention().parameters().size() == 0);
+}
+
 TEST_CASE("MultiHeadAttention: a learned scale starts at its number and gets gradients") {
   Rng rng(4), same(4);
   const MultiHeadAttention learned(8, 2, {.learned_scale = 0.5}, rng, f64), plain(8, 2, same, f64);
@@ -200,36 +206,6 @@ TEST_CASE("Embedding: rows of the weight; N(0, 1) at first") {
   const Tensor index = tensor({3, 3, 0}, {1, 3});
   CHECK(off(slice(layer(index), 1, 1, 2), reshape(slice(layer.weight, 0, 3, 4), {1, 1, 20})) == 0.0);
   CHECK_THROWS_AS(layer(tensor({500}, {1})), std::out_of_range);
-}
-
-TEST_CASE("positions: sines as in the paper, and learned ones that refuse what is too long") {
-  const Tensor table = sinusoidal_positions(4, 6, f64);
-  for (std::int64_t t = 0; t < 4; ++t)
-    for (std::int64_t i = 0; i < 3; ++i) {
-      const double angle = double(t) / std::pow(10000.0, double(2 * i) / 6.0);
-      CHECK(table.at({t, 2 * i}) == doctest::Approx(std::sin(angle)));
-      CHECK(table.at({t, 2 * i + 1}) == doctest::Approx(std::cos(angle)));
-    }
-  CHECK(sinusoidal_positions(2, 5).shape() == Shape{2, 5});
-  Rng rng(1);
-  const LearnedPositions learned(3, 2, rng, f64);
-  CHECK(off(learned(zeros({4, 2, 2}, f64)), broadcast_to(slice(learned.weight, 0, 0, 2), {4, 2, 2})) == 0.0);
-  CHECK_THROWS_WITH_AS(learned(zeros({1, 4, 2}, f64)), doctest::Contains("[1, 4, 2]"), std::invalid_argument);
-}
-
-TEST_CASE("rotary: keeps lengths, and the product of two turned vectors depends on their distance only") {
-  Rng rng(1);
-  const Tensor q = randn({1, 6}, rng, f64), k = randn({1, 6}, rng, f64);
-  const Tensor Q = rotary(broadcast_to(q, {9, 6})), K = rotary(broadcast_to(k, {9, 6}));
-  CHECK(off(sum(Q * Q, -1), broadcast_to(sum(q * q), {9})) < 1e-13);
-  const Tensor products = matmul(Q, K, {.transpose_b = true});
-  for (std::int64_t i = 1; i < 9; ++i)
-    for (std::int64_t j = 1; j < 9; ++j)
-      CHECK(products.at({i, j}) == doctest::Approx(products.at({i - 1, j - 1})));
-  CHECK(std::abs(products.at({0, 0}) - products.at({3, 0})) > 1e-6);
-  CHECK(off(slice(Q, 0, 0, 1), q) == 0.0);   // place 0 does not turn
-  CHECK(Q.at({1, 0}) == doctest::Approx(q.at({0, 0}) * std::cos(1.0) - q.at({0, 3}) * std::sin(1.0)));
-  CHECK_THROWS_WITH_AS(rotary(zeros({2, 3})), doctest::Contains("even"), std::invalid_argument);
 }
 
 TEST_CASE("Dropout drops only where there are random numbers") {
@@ -360,6 +336,49 @@ TEST_CASE("Transformer: padding that is masked changes nothing for the tokens be
   const ForwardOptions options{.mask = padding_mask({3}, 5)};
   const Tensor a = model(tensor({1, 2, 3, 0, 0}, {1, 5}), options), b = model(tensor({1, 2, 3, 6, 5}, {1, 5}), options);
   CHECK(off(slice(a, 1, 0, 3), slice(b, 1, 0, 3)) == 0.0);
+}
+
+TEST_CASE("padding masks: left and right, from lengths") {
+  const auto rows = [](const Tensor& mask) {
+    std::string text;
+    for (const bool real : mask.values<bool>()) text += real ? '1' : '0';
+    return text;
+  };
+  CHECK(rows(padding_mask({2, 0, 3}, 3)) == "110000111");
+  CHECK(rows(padding_mask({2, 0, 3}, 3, Side::right)) == "110000111");
+  CHECK(rows(padding_mask({2, 0, 3}, 3, Side::left)) == "011000111");
+  CHECK(padding_mask({2, 0, 3}, 3, Side::left).shape() == Shape{3, 1, 3});
+  CHECK(rows(both(padding_mask({2}, 3, Side::left), causal_mask(3))) == "000010011");
+  CHECK_THROWS_WITH_AS(padding_mask({4}, 3, Side::left), "padding_mask: length 4 must be between 0 and T = 3",
+                       std::invalid_argument);
+}
+
+TEST_CASE("Transformer: padding on either side changes nothing, alone or with causal, in value or gradient") {
+  const Tensor words = tensor({1, 2, 3}, {1, 3});
+  const auto padded = [&](std::int64_t with, Side side) {
+    const Tensor filler = tensor({with, 6 - with}, {1, 2});
+    return side == Side::right ? concat({words, filler}, 1) : concat({filler, words}, 1);
+  };
+  for (const Positions positions : {Positions::none, Positions::rotary, Positions::alibi})   // no place of its own
+    for (const bool causal : {false, true})
+      for (const Side side : {Side::right, Side::left}) {
+        TransformerConfig config = tiny();
+        config.positions = positions;
+        config.causal = causal;
+        config.tied = false;
+        Rng rng(1);
+        const Transformer model(config, rng);
+        shake(model.parameters());
+        const ForwardOptions options{.mask = padding_mask({3}, 5, side)};
+        const std::int64_t from = side == Side::right ? 0 : 2;
+        const auto kept = [&](const Tensor& y) { return slice(y, 1, from, from + 3); };
+        const Tensor a = kept(model(padded(0, side), options));
+        CHECK(off(a, kept(model(padded(5, side), options))) == 0.0);
+        CHECK(off(a, model(words)) < 1e-12);
+        const auto [d] = grad(sum(a * a), {model.embedding.weight});
+        CHECK(max(abs(slice(d, 0, 6))).item() == 0.0);   // of the filler
+        CHECK(max(abs(slice(d, 0, 1, 4))).item() > 0.0);
+      }
 }
 
 TEST_CASE("Transformer: the rules of its configuration and those of a call hold together") {
