@@ -6,7 +6,7 @@ find_package(fmt REQUIRED)
 # ---- What an experiment stands on, in this house or in another program ---------------------------------------------
 set(sources "")
 set(headers "")
-foreach(part lab figures)
+foreach(part lab figures format)
   file(GLOB found CONFIGURE_DEPENDS experiments/${part}.cpp experiments/${part}/*.cpp)
   list(APPEND sources ${found})
   list(APPEND headers ${PROJECT_SOURCE_DIR}/experiments/${part}.hpp)

@@ -34,7 +34,8 @@ Range range_of(const Tensor& x) {
 }
 
 std::string text_of(const Range& r) {
-  std::string text = r.finite ? "[" + short_number(r.low) + ", " + short_number(r.high) + "]" : "no finite value";
+  std::string text = "no finite value";
+  if (r.finite) text = std::string("[").append(short_number(r.low)).append(", ").append(short_number(r.high)).append("]");
   if (r.nans) text += ", " + std::to_string(r.nans) + " nan";
   if (r.infinities) text += ", " + std::to_string(r.infinities) + " inf";
   return text;
