@@ -45,7 +45,6 @@ function(surgeon_pkg_config name libraries requires)
 prefix=${pcfiledir}/@prefix@
 Name: surgeon-@name@
 Description: Attention Surgeon, @name@ (C++20)
-URL: @PROJECT_HOMEPAGE_URL@
 Version: @PROJECT_VERSION@
 Requires: @requires@
 Cflags: -I${prefix}/@header_dir@
@@ -71,7 +70,7 @@ install(FILES LICENSE CHANGELOG.md CITATION.cff DESTINATION ${CMAKE_INSTALL_DOCD
 # ---- cpack -G DEB --------------------------------------------------------------------------------------------------
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME attention-surgeon)
-set(CPACK_PACKAGE_CONTACT "Attention Surgeon contributors <attention-surgeon@users.noreply.github.com>")
+set(CPACK_PACKAGE_CONTACT "Attention Surgeon contributors <contributors@attention-surgeon.invalid>")
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "what happens inside attention: measurements, figures, C++ libraries")
 set(CPACK_STRIP_FILES ON)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
