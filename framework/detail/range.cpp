@@ -34,8 +34,7 @@ Range range_of(const Tensor& x) {
 }
 
 std::string text_of(const Range& r) {
-  std::string text = "no finite value";
-  if (r.finite) text = std::string("[").append(short_number(r.low)).append(", ").append(short_number(r.high)).append("]");
+  std::string text = r.finite ? "[" + short_number(r.low) + ", " + short_number(r.high) + "]" : "no finite value";
   if (r.nans) text += ", " + std::to_string(r.nans) + " nan";
   if (r.infinities) text += ", " + std::to_string(r.infinities) + " inf";
   return text;
