@@ -186,7 +186,8 @@ std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options
   };
 }
 
-// The King James text, which the set-up step downloads: the default of `train text`. The file may be missing.
+// Where the King James text lies, the default of `train text`: ../share/attention_surgeon, seen from the program. The
+// set-up step writes it, and the installation brings it; it may be missing.
 std::string king_james_text();
 
 // The whole command. `args` comes without the program's name, which is shown in help and errors. Returns the exit code:

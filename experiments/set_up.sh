@@ -9,7 +9,7 @@ packages=(g++ cmake ninja-build libxtensor-dev libxtensor-blas-dev libxsimd-dev 
           libcli11-dev nlohmann-json3-dev libfmt-dev doctest-dev librapidcheck-dev libonnx-testdata
           gnuplot-nox bible-kjv bible-kjv-text)
 log=$PWD/build/set_up.log
-text=build/king_james.txt
+text=build/share/attention_surgeon/king_james.txt   # where build/release/surgeon looks, and an installed one: ../share
 
 fail() {   # what failed; one line, and why: a compiler, CMake and apt mark the line that says so, and it is rarely the last
   local why
@@ -56,7 +56,7 @@ extract_text() {
 build() {
   local built=build/release/.built_$1
   # Whether there is work is ninja's to say; this only decides whether to ask for patience.
-  if [ ! -e "$built" ] || [ -n "$(find CMakeLists.txt framework layers experiments tests -newer "$built" -print -quit)" ]; then
+  if [ ! -e "$built" ] || [ -n "$(find CMakeLists.txt cmake framework layers experiments tests -newer "$built" -print -quit)" ]; then
     echo "Building (the first time takes minutes) ..." >&2
   fi
   cmake --preset release > "$log" 2>&1 || fail "configuring"
@@ -64,7 +64,7 @@ build() {
   touch "$built"
 }
 
-mkdir -p build
+mkdir -p "$(dirname $text)"
 exec 9> build/.set_up.lock   # two at once would build into one folder
 flock 9
 install_packages

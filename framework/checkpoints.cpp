@@ -61,7 +61,7 @@ const std::string& text_at(const std::filesystem::path& path, const Metadata& me
 }
 
 void check_version(const std::filesystem::path& path, const Metadata& metadata) {
-  const std::string& found = text_at(path, metadata, "checkpoint");
+  const std::string found = text_at(path, metadata, "checkpoint");
   if (found != version) fail(path, "is a checkpoint of version ", found, "; this program reads version ", version);
 }
 

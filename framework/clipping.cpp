@@ -115,8 +115,8 @@ bool OutlierGuard::accept(double norm) {
 }
 
 Tensor OutlierGuard::state() const {
-  std::vector<double> numbers{double(refused_), double(in_a_row_)};
-  numbers.insert(numbers.end(), window_.begin(), window_.end());
+  std::vector<double> numbers(window_.begin(), window_.end());
+  numbers.insert(numbers.begin(), {double(refused_), double(in_a_row_)});
   return tensor(numbers, {std::int64_t(numbers.size())});
 }
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <stdexcept>
 
 #include "layers/layers.hpp"
 #include "tests/op_cases.hpp"

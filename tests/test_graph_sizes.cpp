@@ -7,6 +7,7 @@
 #include <chrono>
 #include <fstream>
 #include <functional>
+#include <stdexcept>
 
 #include "framework/framework.hpp"
 

@@ -1,6 +1,7 @@
 // Parameters: names, order, counting, and assignment of all or nothing.
 #include <doctest/doctest.h>
 
+#include <stdexcept>
 #include <string>
 
 #include "framework/parameters.hpp"

@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <stdexcept>
 
 #include "framework/framework.hpp"
 #include "framework/serialize.hpp"

@@ -10,6 +10,20 @@
 
 namespace surgeon::kernels {
 
+#ifdef SURGEON_OPENBLAS   // said by CMake when the library has these; its cblas.h may still be another's
+extern "C" {
+char* openblas_get_corename(void);
+char* openblas_get_config(void);
+void openblas_set_num_threads(int);
+}
+#else
+namespace {
+const char* openblas_get_corename() { return "unknown"; }
+const char* openblas_get_config() { return "unknown BLAS"; }
+void openblas_set_num_threads(int) {}
+}  // namespace
+#endif
+
 std::string blas_core() { return openblas_get_corename(); }
 
 std::string blas_version() {

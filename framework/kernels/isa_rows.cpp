@@ -135,7 +135,7 @@ template <class T> constexpr std::size_t widths = sizeof(double) / sizeof(T);
 template <class T> struct Wide { Batch<double> part[widths<T>]; };
 
 template <class V, std::size_t... I>
-Wide<float> widen_halves(const V& v, std::index_sequence<I...>) {
+Wide<float> halves_in_doubles(const V& v, std::index_sequence<I...>) {
   const auto low = __builtin_shufflevector(v, v, I...), high = __builtin_shufflevector(v, v, (I + sizeof...(I))...);
 #if defined(__AVX512F__)
   return {{Batch<double>(_mm512_cvtps_pd(low)), Batch<double>(_mm512_cvtps_pd(high))}};
@@ -146,10 +146,10 @@ Wide<float> widen_halves(const V& v, std::index_sequence<I...>) {
 #endif
 }
 template <class T>
-Wide<T> widen(const Batch<T>& v) {
+Wide<T> in_doubles(const Batch<T>& v) {
   if constexpr (sizeof(T) == 8) return {{v}};
   else if constexpr (lanes<T> == 1) return {{double(v), 0.0}};
-  else return widen_halves(v.data, std::make_index_sequence<std::size_t(lanes<T> / 2)>());
+  else return halves_in_doubles(v.data, std::make_index_sequence<std::size_t(lanes<T> / 2)>());
 }
 
 // The sum of what is added, batch by batch.
@@ -160,7 +160,7 @@ class Sum {
     for (auto& part : sum_.part) part = Batch<double>(0.0);
   }
   void add(const Batch<T>& v) {
-    const Wide<T> w = widen<T>(v);
+    const Wide<T> w = in_doubles<T>(v);
     for (std::size_t k = 0; k < widths<T>; ++k) sum_.part[k] += w.part[k];
   }
   void add(const Four<T>& v) { add((v.v[0] + v.v[1]) + (v.v[2] + v.v[3])); }

@@ -14,16 +14,21 @@ namespace {
 #ifdef XSIMD_NO_SUPPORTED_ARCHITECTURE
 template <class T> struct Lanes { using type = T; static constexpr std::int64_t count = 1; };
 template <class T> T load(const T* x) { return *x; }
-template <class T> void store(T* y, T v) { *y = v; }
 #else
 template <class T> struct Lanes {
   using type = xsimd::batch<T>;
   static constexpr std::int64_t count = std::int64_t(xsimd::batch<T>::size);
 };
 template <class T> xsimd::batch<T> load(const T* x) { return xsimd::batch<T>::load_unaligned(x); }
-template <class T> void store(T* y, const xsimd::batch<T>& v) { v.store_unaligned(y); }
 #endif
 template <class T> using Batch = typename Lanes<T>::type;
+
+// An object, because a call of a function with a batch also finds xsimd's function of that name: xsimd has a store of
+// its own, and each version brings more names. A function that takes a batch is named unlike any of them.
+constexpr auto store = []<class T>(T* y, const Batch<T>& v) {
+  if constexpr (Lanes<T>::count == 1) *y = v;
+  else v.store_unaligned(y);
+};
 
 // y[i] = f(x[i]); the tail is padded to a whole batch, so that each element sees the same instructions.
 template <class T, class F>
@@ -86,6 +91,18 @@ template <class F, class B, class... Rest>
   if constexpr (requires { x.v; }) return B::of(f, x, rest...);
   else return f(x, rest...);
 }
+#ifndef XSIMD_NO_SUPPORTED_ARCHITECTURE
+// The same bits as numbers of another type; from xsimd 10 on its function takes the type of an element.
+template <class To, class B>
+xsimd::batch<To> same_bits(const B& x) {
+#if XSIMD_VERSION_MAJOR >= 10
+  return xsimd::bitwise_cast<To>(x);
+#else
+  return xsimd::bitwise_cast<xsimd::batch<To>>(x);
+#endif
+}
+#endif
+
 template <class B> B multiply_add(const B& a, const B& b, const B& c) {   // a b + c
   return by_batch([](auto& a, auto& b, auto& c) { return xsimd::fma(a, b, c); }, a, b, c);
 }
@@ -98,10 +115,10 @@ B times_power(const B& p, const B& n) {
   else return B(_mm512_scalef_pd(p, n));
 #else
   using N = ExpNumbers<T>;
-  using Bits = xsimd::batch<typename N::Bits>;
+  using Bits = typename N::Bits;
   const B magic(N::magic), half = xsimd::fma(n, B(T(0.5)), magic), rest = (n - (half - magic)) + magic;
   const auto power = [](const B& v) {
-    return xsimd::bitwise_cast<B>((xsimd::bitwise_cast<Bits>(v) << N::mantissa) + Bits(N::one));
+    return kernels::same_bits<T>((kernels::same_bits<Bits>(v) << N::mantissa) + xsimd::batch<Bits>(N::one));
   };
   return p * power(half) * power(rest);
 #endif

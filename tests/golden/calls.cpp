@@ -122,7 +122,7 @@ const std::map<std::string, Call> calls = {
        const std::int64_t step = o.at("step");   // no stop: to the end in the direction of the step
        return {slice(in[0], o.at("axis"), o.at("start"), o.value("stop", step > 0 ? to_end : -to_end), step)};
      }},
-    OP("concat", concat(in, o.at("axis"))), OP("stack", stack(in, o.at("axis"))),
+    OP("concat", surgeon::concat(in, o.at("axis"))), OP("stack", stack(in, o.at("axis"))),
     OP("broadcast_to", broadcast_to(x, o.at("shape").get<Shape>())),
     OP("tril", tril(x, o.value("diagonal", 0))), OP("triu", triu(x, o.value("diagonal", 0))),
 

@@ -60,7 +60,7 @@ bool has(const Json& o, const std::string& name) {
 
 BlockConfig block_config(const List& in, std::size_t first, const Json& o, const std::string& prefix, Dtype dtype) {
   BlockConfig config{.heads = o.at("heads"), .activation = activation(o), .dtype = dtype};
-  const Tensor& linear1 = named(in, first, o, prefix + "feed_forward.linear1.weight");
+  const Tensor linear1 = named(in, first, o, prefix + "feed_forward.linear1.weight");
   config.d_model = linear1.shape(1);
   config.hidden = linear1.shape(0);
   config.norm_place = o.value("norm_place", "pre") == "pre" ? NormPlace::pre : NormPlace::post;
@@ -74,7 +74,7 @@ BlockConfig block_config(const List& in, std::size_t first, const Json& o, const
 
 Answer feed_forward_layer(const List& in, const Json& o) {
   Rng rng(1);
-  const Tensor& linear1 = named(in, 1, o, "linear1.weight");
+  const Tensor linear1 = named(in, 1, o, "linear1.weight");
   const FeedForward layer(linear1.shape(1), linear1.shape(0), rng, activation(o), in[0].dtype());
   List targets = assigned(layer.parameters(), in, 1, o);
   targets.insert(targets.begin(), in[0]);

@@ -1,0 +1,61 @@
+# The suites, and the ways in which other projects take us up. ctest -L unit and -L package run one kind.
+find_package(doctest REQUIRED)
+find_package(rapidcheck REQUIRED)
+file(GLOB sources CONFIGURE_DEPENDS tests/*.cpp tests/golden/*.cpp tests/onnx/*.cpp)
+add_executable(surgeon_tests ${sources})
+surgeon_flags(surgeon_tests)
+# What is tested is optimised; compiling the tests as hard would take longer than running them saves.
+target_compile_options(surgeon_tests PRIVATE $<$<CONFIG:Release>:-O1>)
+set_property(SOURCE tests/folder.cpp PROPERTY COMPILE_DEFINITIONS SURGEON_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+target_include_directories(surgeon_tests PRIVATE ${SURGEON_BLAS_INCLUDE_DIR})
+target_link_libraries(surgeon_tests PRIVATE surgeon_experiments doctest::doctest rapidcheck
+                      nlohmann_json::nlohmann_json xtensor ${SURGEON_BLAS})
+
+# ---- One entry for each file: ctest -R gradients runs tests/test_gradients.cpp ---------------------------------------
+file(GLOB suites CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/tests tests/test_*.cpp)
+foreach(suite ${suites})
+  string(REGEX REPLACE "^test_(.*)\\.cpp$" "\\1" name ${suite})
+  add_test(NAME ${name} COMMAND surgeon_tests --source-file=*/${suite} --no-intro WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+  set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS unit)
+endforeach()
+# Nothing may recurse over a graph: the deep ones again, with a stack of 1 MiB for the whole program.
+add_test(NAME graph_sizes_small_stack COMMAND sh -c "ulimit -s 1024 && exec \"$0\" \"$@\"" $<TARGET_FILE:surgeon_tests>
+         --source-file=*/test_graph_sizes.cpp --no-intro WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
+set_tests_properties(graph_sizes_small_stack PROPERTIES LABELS unit)
+
+# ---- Installed, then used by projects that know nothing else ---------------------------------------------------------
+set(prefix ${PROJECT_BINARY_DIR}/consumer/prefix)
+find_program(CCACHE ccache)
+mark_as_advanced(CCACHE)
+if(NOT CMAKE_CXX_COMPILER_LAUNCHER AND CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${CCACHE})   # from here on: for the consumers alone
+endif()
+set(same_compiler -DCMAKE_BUILD_TYPE=${CMAKE_BUILD_TYPE} -DCMAKE_CXX_COMPILER=${CMAKE_CXX_COMPILER}
+    -DCMAKE_CXX_FLAGS=${CMAKE_CXX_FLAGS} -DCMAKE_CXX_COMPILER_LAUNCHER=${CMAKE_CXX_COMPILER_LAUNCHER})
+function(surgeon_consumer name folder)   # and what its CMake is told
+  add_test(NAME ${name} COMMAND ${CMAKE_CTEST_COMMAND}
+           --build-and-test ${PROJECT_SOURCE_DIR}/tests/consumer/${folder} ${PROJECT_BINARY_DIR}/consumer/${name}
+           --build-generator ${CMAKE_GENERATOR} --build-noclean --build-options ${same_compiler} ${ARGN} --test-command ${name})
+  set_tests_properties(${name} PROPERTIES LABELS package)
+endfunction()
+if(SURGEON_INSTALL)
+  add_test(NAME install COMMAND ${CMAKE_COMMAND} --install ${PROJECT_BINARY_DIR} --prefix ${prefix})
+  surgeon_consumer(consumer . -DCMAKE_PREFIX_PATH=${prefix})
+  surgeon_consumer(consumer_lab lab -DCMAKE_PREFIX_PATH=${prefix})
+  add_test(NAME installed_command COMMAND ${prefix}/${CMAKE_INSTALL_BINDIR}/surgeon --version)
+  add_test(NAME consumer_pkg_config COMMAND ${PROJECT_SOURCE_DIR}/tests/consumer/pkg_config.sh
+           ${prefix}/${CMAKE_INSTALL_LIBDIR}/pkgconfig ${PROJECT_BINARY_DIR}/consumer/pkg_config
+           ${CMAKE_CXX_COMPILER} ${CMAKE_CXX_FLAGS})
+  set_tests_properties(install PROPERTIES FIXTURES_SETUP installed LABELS package)
+  set_tests_properties(consumer consumer_lab consumer_pkg_config installed_command PROPERTIES
+                       FIXTURES_REQUIRED installed LABELS package)
+  set_tests_properties(consumer_pkg_config PROPERTIES SKIP_RETURN_CODE 77)
+endif()
+# Brought in by FetchContent. It compiles both libraries anew, without optimisation: a minute, the first time.
+surgeon_consumer(consumer_fetch fetch -DCMAKE_BUILD_TYPE=Debug -DCMAKE_CXX_FLAGS_DEBUG=-O0)
+set_tests_properties(consumer_fetch PROPERTIES TIMEOUT 1800 LABELS "package;slow")
+
+if(SURGEON_COVERAGE)
+  add_custom_target(coverage VERBATIM COMMAND gcovr --root ${PROJECT_SOURCE_DIR} --filter ${PROJECT_SOURCE_DIR}/framework/
+                    --object-directory ${PROJECT_BINARY_DIR} --print-summary --delete ${PROJECT_BINARY_DIR})
+endif()
