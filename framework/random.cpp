@@ -11,10 +11,6 @@
 
 namespace surgeon {
 
-namespace kernels {
-const Random& random() noexcept { return choose(baseline::random, v3::random, v4::random); }
-}  // namespace kernels
-
 namespace {
 
 constexpr std::int64_t grain = 4096;   // blocks: a thread costs about as much to start as these take
@@ -85,12 +81,12 @@ double Rng::uniform() { return one(*this, kernels::random().uniform_double); }
 double Rng::normal() { return one(*this, kernels::random().normal_double); }
 
 std::int64_t Rng::below(std::int64_t n) {
-  require(n >= 1, "Rng::below: no number from 0 to below ", n);
+  require(n >= 1, "Rng::below: n must be at least 1, not ", n);
   return std::int64_t(below_unsigned(std::uint64_t(n), *this));
 }
 
 Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
-  require(is_floating(dtype), "randn: ", dtype, " is no floating dtype");
+  require(is_floating(dtype), "randn: dtype must be float32 or float64, not ", dtype);
   Tensor y = detail::make(shape, dtype);
   const kernels::Random& kernel = kernels::random();
   if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 4, rng, kernel.normal_float);
@@ -99,7 +95,7 @@ Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
 }
 
 Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
-  require(is_floating(dtype), "rand: ", dtype, " is no floating dtype");
+  require(is_floating(dtype), "rand: dtype must be float32 or float64, not ", dtype);
   Tensor y = detail::make(shape, dtype);
   const kernels::Random& kernel = kernels::random();
   if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 2, rng, kernel.uniform_float);
@@ -108,7 +104,7 @@ Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
 }
 
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {
-  require(low < high, "randint: nothing from ", low, " to below ", high);
+  require(low < high, "randint: low is ", low, " and high is ", high, "; low must be below high");
   Tensor y = detail::make(shape, Dtype::int64);
   const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
   Draws draws(rng);
@@ -119,7 +115,7 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng
 
 // Fisher-Yates.
 std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng) {
-  require(n >= 0, "permutation: of ", n, " numbers");
+  require(n >= 0, "permutation: n must not be negative, but is ", n);
   std::vector<std::int64_t> order(std::size_t(n), 0);
   std::iota(order.begin(), order.end(), std::int64_t{0});
   Draws draws(rng);

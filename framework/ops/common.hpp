@@ -33,7 +33,7 @@ inline void require_floating(const char* op, const Tensor& x) {
 }
 inline void require_same_dtype(const char* op, const Tensor& x, const char* name, const Tensor& other) {
   require_value(op, other);
-  require(other.dtype() == x.dtype(), op, ": ", name, " is ", other.dtype(), ", x is ", x.dtype());
+  require(other.dtype() == x.dtype(), op, ": ", name, " is ", other.dtype(), ", but x is ", x.dtype());
 }
 inline void require_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   require_value(op, b);
