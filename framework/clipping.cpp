@@ -7,6 +7,7 @@
 
 #include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
+#include "framework/diagnostics.hpp"
 #include "framework/errors.hpp"
 #include "framework/ops.hpp"
 
@@ -84,16 +85,6 @@ std::vector<Tensor> GradientMean::take() {
 
 // ---- Outliers ------------------------------------------------------------------------------------------------------
 
-namespace {
-
-double median(std::vector<double> values) {   // the upper one of two
-  const auto middle = values.begin() + std::ptrdiff_t(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-}  // namespace
-
 OutlierGuard::OutlierGuard(const OutlierOptions& options) : options_(options) {
   require(options.factor >= 1.0, "OutlierGuard: factor must be at least 1, not ", options.factor);
   require(options.warmup >= 1 && options.window >= options.warmup, "OutlierGuard: a warm-up of ", options.warmup,
@@ -105,7 +96,7 @@ bool OutlierGuard::accept(double norm) {
   const auto refuse = [this] { return ++refused_, false; };
   if (!std::isfinite(norm)) return refuse();
   const bool known = std::int64_t(window_.size()) >= options_.warmup;
-  if (known && norm > options_.factor * median({window_.begin(), window_.end()})) {
+  if (known && norm > options_.factor * median(std::vector(window_.begin(), window_.end()))) {
     if (in_a_row_ < options_.patience) return ++in_a_row_, refuse();
     window_.clear();
   }

@@ -45,7 +45,7 @@ std::vector<Entry> entries_of(const Tensor& y, const GraphOptions& options) {
   std::vector<Entry> entries;
   std::vector<Tensor> floating, gradients;
   for (const Tensor& x : tensors) {
-    Entry entry{.name = "%" + std::to_string(entries.size()), .op = "given",
+    Entry entry{.name = sentence("%", entries.size()), .op = "given",
                 .shape = to_string(x.shape()) + " " + to_string(x.dtype()), .facts = {}, .inputs = {}};
     for (const auto& [name, named] : options.names)
       if (named.same(x)) entry.name = name;

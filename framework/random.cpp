@@ -19,9 +19,12 @@ kernels::Stream next_blocks(Rng& rng, std::int64_t blocks) {
   return {rng.seed(), rng.stream(), rng.take(std::uint64_t(blocks))};
 }
 
+template <class T>
+using Kernel = void (*)(kernels::Stream from, std::int64_t n, T* y);
+
 // n results, per_block to a block, cut over threads between blocks.
 template <class T>
-void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
+void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, Kernel<T> kernel) {
   const std::int64_t blocks = (n + per_block - 1) / per_block;
   const kernels::Stream from = next_blocks(rng, blocks);
   kernels::parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -30,8 +33,17 @@ void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, void (*kernel)
   });
 }
 
+Tensor drawn(const char* name, const Shape& shape, Rng& rng, Dtype dtype, std::int64_t per_block,
+             Kernel<float> in_float, Kernel<double> in_double) {
+  require(is_floating(dtype), name, ": dtype must be float32 or float64, not ", dtype);
+  Tensor y = detail::make(shape, dtype);
+  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), per_block, rng, in_float);
+  else fill(detail::fresh<double>(y), y.size(), per_block, rng, in_double);
+  return y;
+}
+
 template <class T>
-T one(Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
+T one(Rng& rng, Kernel<T> kernel) {
   T y;
   kernel(next_blocks(rng, 1), 1, &y);
   return y;
@@ -86,21 +98,11 @@ std::int64_t Rng::below(std::int64_t n) {
 }
 
 Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
-  require(is_floating(dtype), "randn: dtype must be float32 or float64, not ", dtype);
-  Tensor y = detail::make(shape, dtype);
-  const kernels::Random& kernel = kernels::random();
-  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 4, rng, kernel.normal_float);
-  else fill(detail::fresh<double>(y), y.size(), 4, rng, kernel.normal_double);
-  return y;
+  return drawn("randn", shape, rng, dtype, 4, kernels::random().normal_float, kernels::random().normal_double);
 }
 
 Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
-  require(is_floating(dtype), "rand: dtype must be float32 or float64, not ", dtype);
-  Tensor y = detail::make(shape, dtype);
-  const kernels::Random& kernel = kernels::random();
-  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 2, rng, kernel.uniform_float);
-  else fill(detail::fresh<double>(y), y.size(), 2, rng, kernel.uniform_double);
-  return y;
+  return drawn("rand", shape, rng, dtype, 2, kernels::random().uniform_float, kernels::random().uniform_double);
 }
 
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {

@@ -1,4 +1,4 @@
-// What the files of ops share: refusals, shapes, and handing rows to threads.
+// What the files of ops share: refusals, shapes, and handing rows to threads. It brings the headers they all need.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,13 @@
 
 namespace surgeon::ops {
 
+// What an op needs of a tensor's inside: a new one, its numbers to read, and to write.
+using detail::data;
+using detail::fresh;
+using detail::make;
+
 using Size = std::int64_t;
-using Tensors = std::span<const Tensor>;
+using Tensors = std::span<const Tensor>;   // what a rule or a reference is given
 
 // Elements that are worth a thread: with less work, starting one costs more than it saves.
 inline constexpr Size move_grain = 1 << 15;   // at about one addition each

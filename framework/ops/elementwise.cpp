@@ -3,19 +3,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
-#include "framework/kernels/elementwise.hpp"
 #include "framework/kernels/strides.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using kernels::Binary;
 using kernels::Compare;
 using kernels::Run;

@@ -2,18 +2,11 @@
 #include <cmath>
 #include <numbers>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/kernels/elementwise.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using kernels::Unary;
 using namespace ops;
 

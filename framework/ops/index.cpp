@@ -2,17 +2,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 
 namespace {

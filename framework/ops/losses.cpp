@@ -1,18 +1,12 @@
 // cross_entropy and mse_loss.
 #include <algorithm>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
 #include "framework/kernels/pool.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 
 namespace {

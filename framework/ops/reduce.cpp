@@ -2,19 +2,12 @@
 #include <algorithm>
 #include <cmath>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 #include "framework/ops/reduced.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 
 namespace {

@@ -3,17 +3,12 @@
 #include <cstring>
 #include <numeric>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/kernels/strides.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::make;
 using kernels::Sizes;
 using namespace ops;
 

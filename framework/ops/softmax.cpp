@@ -1,18 +1,12 @@
 // Softmax, log_softmax and logsumexp: a kernel for value and first derivative, plain ops for higher ones.
 #include <limits>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 #include "framework/ops/reduced.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 
 namespace {
