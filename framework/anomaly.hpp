@@ -14,8 +14,8 @@ struct AnomalyError : std::runtime_error {
 };
 
 // While one lives, the first op on this thread that gives nan, or inf from finite inputs, throws AnomalyError, in the
-// forward pass and in grad(). Two things are allowed: passing on what is infinite already, and filling with infinity what
-// a mask among the op's inputs picks out.
+// forward pass and in grad(). Two things are allowed: passing on what is infinite already, and filling with infinity
+// what a mask among the op's inputs picks out.
 class Anomaly {
  public:
   explicit Anomaly(bool watch = true) noexcept;   // false: switches an outer one off

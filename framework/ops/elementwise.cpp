@@ -138,7 +138,7 @@ Tensor as_mask(const char* op, const Tensor& mask) {
   detail::visit_floating(mask.dtype(), [&]<class T>(T) {
     const auto* values = data<T>(mask);
     for (std::int64_t i = 0; i < mask.size(); ++i)
-      require(values[i] == 0 || values[i] == 1, op, ": a float mask may hold only 0 and 1, not ", values[i]);
+      require(values[i] == 0 || values[i] == 1, op, ": the mask holds ", values[i], ", not 0 or 1");
   });
   return mask.to(Dtype::boolean);
 }
