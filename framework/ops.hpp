@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
-#include <limits>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "framework/random.hpp"
@@ -132,7 +132,6 @@ Tensor log_softmax(const Tensor& x, int axis = -1);   // a slice of -inf stays -
 Tensor reshape(const Tensor& x, const Shape& shape);   // one size may be -1
 Tensor transpose(const Tensor& x, int a, int b);
 Tensor permute(const Tensor& x, const std::vector<int>& order);
-inline constexpr std::int64_t to_end = std::numeric_limits<std::int64_t>::max();
 // start, stop, step as in Python's x[start:stop:step]: negative counts from the end, out of range is clipped.
 // A negative step walks backwards; stop = -to_end then reaches the first element.
 Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop = to_end, std::int64_t step = 1);
@@ -142,11 +141,46 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape);
 Tensor tril(const Tensor& x, std::int64_t diagonal = 0);   // of the last two axes; the rest becomes 0
 Tensor triu(const Tensor& x, std::int64_t diagonal = 0);
 
+Tensor squeeze(const Tensor& x, const std::vector<int>& axes = {});   // drops axes of size 1: all, or those named
+Tensor unsqueeze(const Tensor& x, int axis);                          // a new axis of size 1 at this place
+Tensor flatten(const Tensor& x, int first = 0, int last = -1);        // the axes from first to last made one
+std::vector<Tensor> split(const Tensor& x, std::int64_t size, int axis);   // parts of this size, the last may be shorter
+std::vector<Tensor> split(const Tensor& x, const std::vector<std::int64_t>& sizes, int axis);
+std::vector<Tensor> chunk(const Tensor& x, std::int64_t chunks, int axis);   // at most so many equal parts, as torch.chunk
+Tensor tile(const Tensor& x, const std::vector<std::int64_t>& repeats);      // of the last axes, as np.tile
+Tensor flip(const Tensor& x, const std::vector<int>& axes);
+Tensor roll(const Tensor& x, std::int64_t shift, int axis);   // what leaves at the end comes in at the start
+Tensor diagonal(const Tensor& x, int first = -2, int second = -1);   // of two axes of one size, as the last axis
+enum class PadMode { constant, edge, reflect };   // reflect: the edge itself is not repeated
+struct Padding {
+  struct Width { std::int64_t before = 0, after = 0; };
+  PadMode mode = PadMode::constant;
+  double value = 0.0;   // of constant
+};
+// widths: of the last axes, in order: pad(x, {{1, 1}, {0, 2}}) pads the last two.
+Tensor pad(const Tensor& x, const std::vector<Padding::Width>& widths, const Padding& padding = {});
+
 // ---- Index (int64, no gradient to the index) -----------------------------------------------------------------------
 Tensor gather(const Tensor& x, int axis, const Tensor& index);      // torch.gather: index has x's rank
 Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source);   // gather's adjoint: sums into zeros
 Tensor embedding(const Tensor& weight, const Tensor& index);        // weight [V, d]; index of any shape -> [..., d]
 Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype = Dtype::float32);
+
+// np.take: x.shape with one axis replaced by the index' shape. Negative indices count from the end.
+Tensor take(const Tensor& x, const Tensor& index, int axis);
+Tensor take(const Tensor& x, const Tensor& index);   // of x flattened
+Tensor index_select(const Tensor& x, int axis, const Tensor& index);   // take, under PyTorch's name
+
+enum class Order { ascending, descending };
+struct Sorted {
+  Tensor values;    // differentiable
+  Tensor indices;   // int64, where they were
+};
+// Equals keep their order; nan counts as the largest.
+Sorted sort(const Tensor& x, int axis = -1, Order order = Order::ascending);
+Tensor argsort(const Tensor& x, int axis = -1, Order order = Order::ascending);
+// The first k in this order: the largest with descending.
+Sorted topk(const Tensor& x, std::int64_t k, int axis = -1, Order order = Order::descending);
 
 // ---- Products (BLAS) -----------------------------------------------------------------------------------------------
 struct MatmulOptions {
@@ -157,6 +191,15 @@ struct MatmulOptions {
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
 // x [..., in], weight [out, in], bias [out] or empty -> [..., out]: x weight^T + bias
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
+
+// np.einsum: "bqd,bkd->bqk"; repeated letters, "..." and a result left out as there. One product for each operand.
+Tensor einsum(const std::string& spec, const std::vector<Tensor>& operands);
+struct Conv1dOptions {
+  std::int64_t stride = 1, padding = 0, dilation = 1, groups = 1;   // padding: zeros at both ends
+};
+// x [B, C, T], weight [out, C / groups, k], bias [out] or empty -> [B, out, T'],
+// T' = (T + 2 padding - dilation (k - 1) - 1) / stride + 1. Cross-correlation, as in PyTorch.
+Tensor conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, const Conv1dOptions& options = {});
 
 // ---- Normalisation and losses --------------------------------------------------------------------------------------
 // Over the last axis, two passes: (x - mean) / sqrt(var + eps) * gamma + beta, var biased. Ba 2016, arXiv 1607.06450.
