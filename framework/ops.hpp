@@ -56,17 +56,30 @@ inline Tensor operator<=(double a, const Tensor& b) { return b >= a; }
 inline Tensor operator>(double a, const Tensor& b) { return b < a; }
 inline Tensor operator>=(double a, const Tensor& b) { return b <= a; }
 Tensor operator!(const Tensor& mask);   // boolean only
+Tensor operator&&(const Tensor& a, const Tensor& b);   // boolean only; both sides are always computed
+Tensor operator||(const Tensor& a, const Tensor& b);
 Tensor isnan(const Tensor& x);
+Tensor isinf(const Tensor& x);
+Tensor isfinite(const Tensor& x);   // neither nan nor infinite
 
 Tensor abs(const Tensor& x);      // derivative sign(x), 0 at 0
 Tensor sign(const Tensor& x);     // -1, 0 or 1; derivative 0
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor sqrt(const Tensor& x);
+Tensor log1p(const Tensor& x);    // log(1 + x), exact where x is small
+Tensor expm1(const Tensor& x);    // exp(x) - 1, the same
 Tensor pow(const Tensor& x, double p);
+Tensor pow(const Tensor& a, const Tensor& b);   // a^b; by b: a^b log a, and 0 where a is 0 and b is not negative
+Tensor pow(double a, const Tensor& b);
+Tensor floor(const Tensor& x);    // derivative 0, as of ceil and round
+Tensor ceil(const Tensor& x);
+Tensor round(const Tensor& x);    // halves to the even neighbour
 Tensor tanh(const Tensor& x);
 Tensor sigmoid(const Tensor& x);
 Tensor relu(const Tensor& x);     // relu'(0) = 0
+Tensor leaky_relu(const Tensor& x, double slope = 0.01);   // x above 0, else slope x
+Tensor elu(const Tensor& x, double alpha = 1.0);           // x above 0, else alpha (exp(x) - 1)
 Tensor silu(const Tensor& x);     // x sigmoid(x)
 Tensor softplus(const Tensor& x); // log(1 + exp(x)), finite wherever x is
 enum class Gelu { exact, tanh };
@@ -99,6 +112,11 @@ struct VarOptions {
   int correction = 1;           // divides by n - correction; 1 is the unbiased estimate, as in PyTorch
 };
 Tensor var(const Tensor& x, const VarOptions& options = {});
+Tensor stddev(const Tensor& x, const VarOptions& options = {});   // sqrt(var); derivative 0 where it is 0
+inline Tensor std(const Tensor& x, const VarOptions& options = {}) { return stddev(x, options); }   // call it surgeon::std
+Tensor prod(const Tensor& x, const Over& over = {});        // of no numbers: 1; derivatives right at 0 too
+Tensor any(const Tensor& x, const Over& over = {});         // boolean: whether one is not 0; of no numbers: false
+Tensor all(const Tensor& x, const Over& over = {});         // whether none is 0; of no numbers: true
 Tensor logsumexp(const Tensor& x, const Over& over = {});   // a slice of -inf gives -inf with gradient 0
 // The short forms: sum(x, -1), sum(x, {0, 1}). Templates, so that {} means all axes and {-1, true} does not compile.
 template <class I> concept AxisNumber = std::integral<I> && !std::same_as<I, bool>;
@@ -120,8 +138,41 @@ template <AxisNumber I> Tensor logsumexp(const Tensor& x, I axis) { return logsu
 template <std::same_as<int> I> Tensor logsumexp(const Tensor& x, std::initializer_list<I> axes) {
   return logsumexp(x, Over{axes});
 }
+template <AxisNumber I> Tensor stddev(const Tensor& x, I axis) { return stddev(x, VarOptions{{int(axis)}}); }
+template <AxisNumber I> Tensor prod(const Tensor& x, I axis) { return prod(x, Over{{int(axis)}}); }
+template <AxisNumber I> Tensor any(const Tensor& x, I axis) { return any(x, Over{{int(axis)}}); }
+template <AxisNumber I> Tensor all(const Tensor& x, I axis) { return all(x, Over{{int(axis)}}); }
+// sum(x, -1, true) as in PyTorch: the compiler says what to write.
+namespace detail { template <class> inline constexpr bool never = false; }
+template <AxisNumber I, std::same_as<bool> B> Tensor sum(const Tensor&, I, B) {
+  static_assert(detail::never<I>, "write sum(x, {.axes = {-1}, .keepdims = true})");
+  return {};
+}
+template <AxisNumber I, std::same_as<bool> B> Tensor mean(const Tensor&, I, B) {
+  static_assert(detail::never<I>, "write mean(x, {.axes = {-1}, .keepdims = true})");
+  return {};
+}
+template <AxisNumber I, std::same_as<bool> B> Tensor max(const Tensor&, I, B) {
+  static_assert(detail::never<I>, "write max(x, {.axes = {-1}, .keepdims = true})");
+  return {};
+}
+template <AxisNumber I, std::same_as<bool> B> Tensor min(const Tensor&, I, B) {
+  static_assert(detail::never<I>, "write min(x, {.axes = {-1}, .keepdims = true})");
+  return {};
+}
+template <AxisNumber I, std::same_as<bool> B> Tensor var(const Tensor&, I, B) {
+  static_assert(detail::never<I>, "write var(x, {.axes = {-1}, .keepdims = true})");
+  return {};
+}
 Tensor argmax(const Tensor& x, int axis);   // int64, the first of equals; nan counts as largest; no gradient
+Tensor argmin(const Tensor& x, int axis);   // the same; nan counts as smallest
 Tensor cumsum(const Tensor& x, int axis);
+struct Cumulate {
+  bool reverse = false;     // from the end
+  bool exclusive = false;   // without the number itself: starts with 0
+};
+Tensor cumsum(const Tensor& x, int axis, const Cumulate& how);
+Tensor cumprod(const Tensor& x, int axis);   // derivatives right at 0 too
 
 // Softmax over one axis: exp(x - max) / sum. A slice of -inf gives zeros, not nan, and gradients 0.
 // A slice with +inf or nan gives nan. A slice of length 0 is refused.
@@ -163,6 +214,9 @@ Tensor pad(const Tensor& x, const std::vector<Padding::Width>& widths, const Pad
 // ---- Index (int64, no gradient to the index) -----------------------------------------------------------------------
 Tensor gather(const Tensor& x, int axis, const Tensor& index);      // torch.gather: index has x's rank
 Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source);   // gather's adjoint: sums into zeros
+// x with source at the places of the index, as torch.scatter; of several for one place the last counts.
+Tensor scatter(const Tensor& x, int axis, const Tensor& index, const Tensor& source);
+Tensor bincount(const Tensor& x, std::int64_t at_least = 0);   // int64 [n]: how often 0, 1, ... occur; n >= at_least
 Tensor embedding(const Tensor& weight, const Tensor& index);        // weight [V, d]; index of any shape -> [..., d]
 Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype = Dtype::float32);
 
@@ -204,6 +258,13 @@ Tensor conv1d(const Tensor& x, const Tensor& weight, const Tensor& bias = {}, co
 // ---- Normalisation and losses --------------------------------------------------------------------------------------
 // Over the last axis, two passes: (x - mean) / sqrt(var + eps) * gamma + beta, var biased. Ba 2016, arXiv 1607.06450.
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
+struct LayerNormOptions {
+  std::vector<int> axes = {-1};   // the last axes of x
+  Tensor gamma = {}, beta = {};   // of the shape of those axes; empty: 1 and 0
+  double eps = 1e-5;
+};
+Tensor layer_norm(const Tensor& x, const LayerNormOptions& options = {});   // over several axes, or without a gain
+Tensor rms_norm(const Tensor& x, double eps = 1e-6);                        // without a gain
 Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-6);   // x / sqrt(mean x^2 + eps) * gamma; arXiv 1910.07467
 
 enum class Reduction { mean, sum, none };
@@ -211,9 +272,30 @@ struct CrossEntropyOptions {
   Reduction reduction = Reduction::mean;   // mean: over the targets that are not ignored (PyTorch's weighting)
   std::int64_t ignore_index = -100;        // a target with this value counts for nothing
   double label_smoothing = 0.0;            // in [0, 1]
+  Tensor class_weights = {};               // [C]: of each class; the mean is then over the targets' weights, as in PyTorch
 };
 // logits [N, C], target int64 [N]; also [..., C] with [...]. Nats. All targets ignored with mean: nan, as in PyTorch.
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
+struct NllOptions {
+  Reduction reduction = Reduction::mean;
+  std::int64_t ignore_index = -100;
+  Tensor class_weights = {};
+};
+// -log_probabilities of the targets: cross_entropy after log_softmax.
+Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, const NllOptions& options = {});
+struct BceOptions {
+  Reduction reduction = Reduction::mean;
+  Tensor weight = {};            // of each element; broadcasts
+  Tensor positive_weight = {};   // of the positive class; broadcasts
+};
+// Binary cross entropy of sigmoid(logits), target in [0, 1] of the same shape; finite for any finite logits.
+Tensor bce_with_logits(const Tensor& logits, const Tensor& target, const BceOptions& options = {});
+struct KlOptions {
+  Reduction reduction = Reduction::mean;   // over all elements; divide the sum by the batch for the divergence itself
+  bool log_target = false;                 // p is log p
+};
+// p (log p - log q), F.kl_div's order of arguments; 0 where p is 0.
+Tensor kl_div(const Tensor& log_q, const Tensor& p, const KlOptions& options = {});
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction = Reduction::mean);
 
 // ---- Attention -----------------------------------------------------------------------------------------------------

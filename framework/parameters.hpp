@@ -1,13 +1,16 @@
 // Parameters: tensors by name, in a fixed order: what layers have, optimizers step and files hold.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "framework/autograd.hpp"
 #include "framework/tensor.hpp"
 
 namespace surgeon {
@@ -33,6 +36,16 @@ class Parameters {
   std::vector<std::pair<std::string, Tensor>> items_;
   std::map<std::string, std::size_t, std::less<>> places_;   // a file may bring a million names
 };
+
+// grad(loss, model.parameters()): one gradient for each, in their order.
+inline std::vector<Tensor> grad(const Tensor& y, const Parameters& parameters, const GradOptions& options = {}) {
+  return grad(y, parameters.tensors(), options);
+}
+
+// A step of one's own: each parameter becomes change(parameter, gradient), without a graph.
+//   update(model.parameters(), gradients, [](const Tensor& w, const Tensor& g) { return w - 0.1 * g; });
+void update(const Parameters& parameters, std::span<const Tensor> gradients,
+            const std::function<Tensor(const Tensor& parameter, const Tensor& gradient)>& change);
 
 // std::invalid_argument unless both have the same names, in any order, each with the same shape and dtype. `what` opens
 // the sentence, which names what is missing, too much or different.

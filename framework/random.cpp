@@ -107,6 +107,9 @@ Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
   return y;
 }
 
+Tensor randn_like(const Tensor& x, Rng& rng) { return randn(x.shape(), rng, x.dtype()); }
+Tensor rand_like(const Tensor& x, Rng& rng) { return rand(x.shape(), rng, x.dtype()); }
+
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {
   require(low < high, "randint: nothing from ", low, " to below ", high);
   Tensor y = detail::make(shape, Dtype::int64);

@@ -139,4 +139,50 @@ Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype) {
   return y;
 }
 
+namespace {
+
+// 1 where an element of the index is the last that names its place, else 0.
+Tensor last_to_write(const Shape& shape, std::size_t along, const Tensor& index, Dtype dtype) {
+  std::vector<std::int64_t> writer(std::size_t(count(shape)), -1);
+  visit_gathered(shape, along, index, [&](std::int64_t place, std::int64_t k) { writer[std::size_t(place)] = k; });
+  std::vector<bool> wins(std::size_t(index.size()), false);
+  for (const std::int64_t k : writer)
+    if (k >= 0) wins[std::size_t(k)] = true;
+  return tensor(wins, index.shape()).to(dtype);
+}
+
+}  // namespace
+
+Tensor scatter(const Tensor& x, int axis, const Tensor& index, const Tensor& source) {
+  require_value("scatter", x);
+  require_value("scatter", source);
+  require_index("scatter", index);
+  require(is_floating(x.dtype()) && x.dtype() == source.dtype(), "scatter: ", source.dtype(), " into ", x.dtype(),
+          "; both must be float32 or both float64");
+  require(source.shape() == index.shape(), "scatter: source ", source.shape(), " with index ", index.shape());
+  const Shape into = at_least_1d(x.shape());
+  const std::size_t along = std::size_t(checked_axis("scatter", axis, int(into.size())));
+  require_gather_shapes("scatter", into, along, at_least_1d(index.shape()));
+  require_in_range("scatter", index, into[along], "an axis of size");
+  const Tensor wins = last_to_write(into, along, reshape(index, at_least_1d(index.shape())), x.dtype());
+  const Tensor winners = reshape(wins, index.shape());
+  const Tensor written = scatter_add(x.shape(), axis, index, winners) > 0.0;
+  return masked_fill(x, written, 0.0) + scatter_add(x.shape(), axis, index, masked_fill(source, winners == 0.0, 0.0));
+}
+
+Tensor bincount(const Tensor& x, std::int64_t at_least) {
+  require_index("bincount", x);
+  require(x.rank() == 1 && at_least >= 0, "bincount: x ", x.shape(), " must have one axis, and at_least ", at_least,
+          " must not be negative");
+  const std::span<const std::int64_t> values = x.values<std::int64_t>();
+  std::int64_t most = at_least - 1;
+  for (const std::int64_t v : values) {
+    require<std::out_of_range>(v >= 0, "bincount: ", v, " is negative");
+    most = std::max(most, v);
+  }
+  Tensor counts = zeros({most + 1}, Dtype::int64);
+  for (const std::int64_t v : values) ++fresh<std::int64_t>(counts)[v];
+  return counts;
+}
+
 }  // namespace surgeon

@@ -7,6 +7,7 @@
 #include "framework/errors.hpp"
 #include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
+#include "framework/ops/common.hpp"
 
 namespace surgeon {
 
@@ -130,6 +131,11 @@ Tensor sum(const Tensor& x, const Over& over) {
 
 Tensor mean(const Tensor& x, const Over& over) {
   require_value("mean", x);
+  if (x.dtype() == Dtype::boolean) {   // the share that is true
+    const std::int64_t n = Reduced("mean", x, over.axes).n;
+    require(n > 0, "mean: an axis of ", x.shape(), " has size 0");
+    return (sum(x, over).to(Dtype::float64) / double(n)).to(Dtype::float32);
+  }
   require(is_floating(x.dtype()), "mean: needs float32 or float64, not ", x.dtype());
   const std::int64_t n = Reduced("mean", x, over.axes).n;
   require(n > 0, "mean: of nothing, over an axis of size 0 of ", x.shape());
@@ -151,11 +157,14 @@ Tensor var(const Tensor& x, const VarOptions& options) {
   return sum(centred * centred, Over{options.axes, options.keepdims}) / double(std::max<std::int64_t>(0, n - options.correction));
 }
 
-Tensor argmax(const Tensor& x, int axis) {
-  require_value("argmax", x);
-  require(x.dtype() != Dtype::boolean, "argmax: needs numbers, not boolean (convert it with .to)");
-  const Reduced reduced("argmax", x, {axis});
-  require(reduced.n > 0, "argmax: of nothing, over an axis of size 0 of ", x.shape());
+namespace {
+
+// The first of equals; nan beats all.
+template <bool largest>
+Tensor place_of_extreme(const char* op, const Tensor& x, int axis) {
+  ops::require_numbers(op, x);
+  const Reduced reduced(op, x, {axis});
+  require(reduced.n > 0, op, ": axis ", axis, " of ", x.shape(), " has size 0");
   Tensor y = make(reduced.shape, Dtype::int64);
   const Tensor rows = reduced.as_rows(x);
   detail::visit_dtype(x.dtype(), [&]<class T>(T) {
@@ -163,11 +172,27 @@ Tensor argmax(const Tensor& x, int axis) {
       const auto* row = data<T>(rows) + i * reduced.n;
       std::int64_t best = 0;
       for (std::int64_t k = 1; k < reduced.n && row[best] == row[best]; ++k)
-        if (!(row[k] <= row[best])) best = k;   // larger, or nan
+        if (largest ? !(row[k] <= row[best]) : !(row[k] >= row[best])) best = k;   // better, or nan
       fresh<std::int64_t>(y)[i] = best;
     }
   });
   return y;
+}
+
+// sqrt with all derivatives 0 at 0, where they do not exist.
+Tensor flat_sqrt(const Tensor& x) {
+  const Tensor zero = x == 0.0;
+  return masked_fill(sqrt(masked_fill(x, zero, 1.0)), zero, 0.0);
+}
+
+}  // namespace
+
+Tensor argmax(const Tensor& x, int axis) { return place_of_extreme<true>("argmax", x, axis); }
+Tensor argmin(const Tensor& x, int axis) { return place_of_extreme<false>("argmin", x, axis); }
+
+Tensor stddev(const Tensor& x, const VarOptions& options) {
+  ops::require_floating("stddev", x);
+  return flat_sqrt(var(x, options));
 }
 
 Tensor cumsum(const Tensor& x, int axis) {
