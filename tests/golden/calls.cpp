@@ -22,6 +22,12 @@ double value(const Json& o, const char* name = "value") {   // infinities are st
   return (o[name] == "-inf" ? -1 : 1) * std::numeric_limits<double>::infinity();
 }
 
+Tensor weights(const Json& o, Dtype dtype) {   // of classes
+  if (!o.contains("weights")) return {};
+  const std::vector<double> values = o["weights"];
+  return tensor(values, {std::int64_t(values.size())}).to(dtype);
+}
+
 AttentionOptions attention_options(const Json& o, const Tensor& mask) {
   AttentionOptions options{.mask = mask, .return_weights = true};
   if (o.contains("scale"))
@@ -151,8 +157,8 @@ const std::map<std::string, Call> calls = {
     OP("layer_norm_axes", layer_norm(x, {.axes = o.at("axes").get<std::vector<int>>(), .gamma = y, .beta = z})),
     OP("rms_norm_bare", rms_norm(x)),
     OP("cross_entropy_weighted", cross_entropy(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)),
-                                                      o.value("label_smoothing", 0.0), z})),
-    OP("nll_loss", nll_loss(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)), z})),
+                                                      o.value("label_smoothing", 0.0), weights(o, x.dtype())})),
+    OP("nll_loss", nll_loss(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)), weights(o, x.dtype())})),
     OP("bce_with_logits", bce_with_logits(x, y, {reduction(o), z, input(3)})),
     OP("kl_div", kl_div(x, y, {reduction(o), o.value("log_target", false)})),
 

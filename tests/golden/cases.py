@@ -611,10 +611,10 @@ def arrangements(case):
     case("rms_norm_bare", N(3, 5), hvp=True)
     for options in [{}, {"reduction": "sum"}, {"reduction": "none"}, {"ignore_index": 1}, {"label_smoothing": 0.1},
                     {"label_smoothing": 0.3, "ignore_index": 2, "reduction": "sum"}]:
-        case("cross_entropy_weighted", N(5, 4), L(0, 1, 2, 3, 1), P(4), hvp=True, **options)
+        case("cross_entropy_weighted", N(5, 4), L(0, 1, 2, 3, 1), weights=[0.5, 1.25, 2.0, 0.75], hvp=True, **options)
         if "label_smoothing" not in options:
             case("nll_loss", N(5, 4), L(0, 1, 2, 3, 1), hvp=True, **options)
-            case("nll_loss", N(5, 4), L(0, 1, 2, 3, 1), P(4), hvp=True, **options)
+            case("nll_loss", N(5, 4), L(0, 1, 2, 3, 1), weights=[0.5, 1.25, 2.0, 0.75], hvp=True, **options)
     for reduction in ["mean", "sum", "none"]:
         case("bce_with_logits", N(3, 4), P(3, 4), reduction=reduction, hvp=True)
         case("bce_with_logits", N(3, 4), P(3, 4), P(4), P(4), reduction=reduction, hvp=True)

@@ -154,6 +154,11 @@ def cumsum_how(x, axis, reverse=False, exclusive=False):
     return y.flip(axis) if reverse else y
 
 
+def bce_with_logits(x, target, weight=1.0, positive=1.0, reduction="mean"):
+    losses = -(positive * target * F.logsigmoid(x) + (1 - target) * F.logsigmoid(-x)) * weight
+    return {"mean": torch.mean, "sum": torch.sum, "none": lambda t: t}[reduction](losses)
+
+
 def pad(x, widths, mode="constant", value=0.0):
     for i, (before, after) in enumerate(widths):
         axis = x.dim() - len(widths) + i
@@ -328,10 +333,11 @@ OPS = {
     "conv1d": lambda x, weight, bias=None, **options: F.conv1d(x, weight, bias, **options),
     "layer_norm_axes": lambda x, *weights, axes: F.layer_norm(x, x.shape[-len(axes):], *weights),
     "rms_norm_bare": lambda x, eps=1e-6: x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps),
-    "cross_entropy_weighted": lambda x, target, weight, **options: cross_entropy(x, target, weight=weight, **options),
-    "nll_loss": lambda x, target, weight=None, **options: F.nll_loss(x, target, weight, **options),
-    "bce_with_logits": lambda x, target, weight=None, positive=None, reduction="mean":
-        F.binary_cross_entropy_with_logits(x, target, weight, pos_weight=positive, reduction=reduction),
+    "cross_entropy_weighted": lambda x, target, weights, **options:
+        cross_entropy(x, target, weight=torch.tensor(weights, dtype=x.dtype), **options),
+    "nll_loss": lambda x, target, weights=None, **options:
+        F.nll_loss(x, target, None if weights is None else torch.tensor(weights, dtype=x.dtype), **options),
+    "bce_with_logits": bce_with_logits,
     "kl_div": lambda x, p, **options: F.kl_div(x, p, **options),
 
     "attention": attention,
