@@ -39,9 +39,23 @@ std::string trimmed(std::string digits) {
   return digits;
 }
 
+// The shortest digits with the point where it belongs; to_chars would write a large number out exactly.
+template <class T>
+std::string written_out(T x) {
+  const std::string text = shortest(x, std::chars_format::scientific);
+  const std::size_t e = text.find('e'), first = x < 0 || std::signbit(x);
+  const int exponent = std::stoi(text.substr(e + 1));
+  std::string digits = text.substr(first, e - first);
+  std::erase(digits, '.');
+  if (exponent < 0) digits.insert(0, std::size_t(-exponent), '0');
+  const std::size_t whole = std::size_t(std::max(exponent, 0)) + 1;
+  if (digits.size() < whole) digits.append(whole - digits.size(), '0');
+  return (first ? "-" : "") + digits.insert(whole, ".");
+}
+
 template <class T>
 std::string positional(T x) {
-  const std::string text = trimmed(shortest(x, std::chars_format::fixed));
+  const std::string text = trimmed(written_out(x));
   const std::size_t decimals = text.size() - text.find('.') - 1;
   return decimals <= precision ? text : trimmed(rounded("%.*f", double(x)));
 }
@@ -83,6 +97,7 @@ class Writer {
       Scientific parts = scientific(x);
       const std::size_t point = parts.digits.find('.');
       parts.digits.append(decimals_ - (parts.digits.size() - point - 1), '0');
+      parts.exponent.insert(2, exponent_ - parts.exponent.size(), '0');   // after "e-"
       return std::string(left_ - point, ' ') + parts.digits + parts.exponent;
     }
     const std::string text = positional(x);
@@ -100,11 +115,13 @@ class Writer {
     const std::size_t point = text.find('.');
     left_ = std::max(left_, point);
     decimals_ = std::max(decimals_, text.size() - point - 1);
-    right_ = decimals_ + (exponents_ ? scientific(x).exponent.size() : 0);
+    exponent_ = std::max(exponent_, exponents_ ? scientific(x).exponent.size() : 0);
+    right_ = decimals_ + exponent_;
   }
 
   bool exponents_ = false;
-  std::size_t left_ = 0, right_ = 0, decimals_ = 0;   // characters before and after the point; digits after it
+  std::size_t left_ = 0, right_ = 0;          // characters before and after the point
+  std::size_t decimals_ = 0, exponent_ = 0;   // of those after it
 };
 
 template <>
@@ -198,8 +215,8 @@ std::string scalar_text(T x) {
   else {
     if (std::isnan(x)) return "nan";
     if (std::isinf(x)) return x < 0 ? "-inf" : "inf";
-    if (x != 0 && (std::abs(x) >= T(1e16) || std::abs(x) < T(1e-4))) return shortest(x, std::chars_format::scientific);
-    const std::string text = trimmed(shortest(x, std::chars_format::fixed));
+    if (x != 0 && (std::abs(double(x)) >= 1e16 || std::abs(double(x)) < 1e-4)) return shortest(x, std::chars_format::scientific);
+    const std::string text = trimmed(written_out(x));
     return text.back() == '.' ? text + '0' : text;
   }
 }

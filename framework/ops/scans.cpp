@@ -6,6 +6,7 @@
 #include "framework/errors.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
+#include "framework/ops/reduced.hpp"
 
 namespace surgeon {
 
@@ -37,9 +38,8 @@ Tensor row_products(Tensor x) {
 
 Tensor prod(const Tensor& x, const Over& over) {
   require_numbers("prod", x);
-  const Reduced reduced("prod", x, over.axes);
-  const Size rows = count(reduced.shape);
-  return reshape(row_products(reshape(reduced.with_axes_last(x), {rows, reduced.n})), reduced.result(over.keepdims));
+  const Reduced reduced("prod", x, over);
+  return reshape(row_products(reshape(reduced.as_rows(x), {count(reduced.shape), reduced.n})), reduced.shape);
 }
 
 Tensor cumsum(const Tensor& x, int axis, const Cumulate& how) {
