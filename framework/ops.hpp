@@ -85,6 +85,7 @@ Tensor softplus(const Tensor& x); // log(1 + exp(x)), finite wherever x is
 enum class Gelu { exact, tanh };
 Tensor gelu(const Tensor& x, Gelu kind = Gelu::exact);   // x Phi(x); tanh: Hendrycks & Gimpel 2016, arXiv 1606.08415
 Tensor erf(const Tensor& x);
+Tensor erfc(const Tensor& x);     // 1 - erf(x), exact where that is small
 Tensor sin(const Tensor& x);
 Tensor cos(const Tensor& x);
 Tensor clamp(const Tensor& x, double low, double high);  // derivative 1 inside and on the bounds, 0 outside

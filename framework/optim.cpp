@@ -225,7 +225,7 @@ Muon::Muon(const Parameters& parameters, const MuonOptions& options, const std::
   check_fraction("Muon", "momentum", options.momentum);
   check_fraction("Muon", "beta1", options.beta1);
   check_fraction("Muon", "beta2", options.beta2);
-  check_not_negative("Muon", "eps", options.eps);
+  require(std::isfinite(options.eps) && options.eps > 0.0, "Muon: eps = ", options.eps, "; it must be above 0");
   check_not_negative("Muon", "vector_lr", options.vector_lr);
   require(options.iterations >= 1, "Muon: ", options.iterations, " iterations; at least 1 is needed");
 }

@@ -34,6 +34,7 @@ struct Sin { template <class T, class B> static B of(const B& x) { return xsimd:
 struct Cos { template <class T, class B> static B of(const B& x) { return xsimd::cos(x); } };
 struct Log1p { template <class T, class B> static B of(const B& x) { return xsimd::log1p(x); } };
 struct Expm1 { template <class T, class B> static B of(const B& x) { return xsimd::expm1(x); } };
+struct Erfc { template <class T, class B> static B of(const B& x) { return xsimd::erfc(x); } };
 struct Floor { template <class T, class B> static B of(const B& x) { return xsimd::floor(x); } };
 struct Ceil { template <class T, class B> static B of(const B& x) { return xsimd::ceil(x); } };
 struct Round { template <class T, class B> static B of(const B& x) { return xsimd::nearbyint(x); } };   // halves to even
@@ -113,7 +114,7 @@ template <class T>
 constexpr Elementwise<T> table_of_floats() {
   return {{unary<Negate, T>, unary<Abs, T>, unary<Sign, T>, unary<Exp, T>, unary<Log, T>, unary<Sqrt, T>, unary<Tanh, T>,
            unary<Sigmoid, T>, unary<Relu, T>, unary<Softplus, T>, unary<Erf, T>, unary<Sin, T>, unary<Cos, T>,
-           unary<Log1p, T>, unary<Expm1, T>, unary<Floor, T>, unary<Ceil, T>, unary<Round, T>},
+           unary<Log1p, T>, unary<Expm1, T>, unary<Erfc, T>, unary<Floor, T>, unary<Ceil, T>, unary<Round, T>},
           {binary<Add, T, T>, binary<Subtract, T, T>, binary<Multiply, T, T>, binary<Divide, T, T>,
            binary<Maximum, T, T>, binary<Minimum, T, T>},
           {binary<Equal, T, bool>, binary<NotEqual, T, bool>, binary<Less, T, bool>, binary<LessEqual, T, bool>,

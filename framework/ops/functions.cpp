@@ -49,6 +49,11 @@ Tensor erf(const Tensor& x) {
     return {g * (exp(-(in[0] * in[0])) * (2.0 * std::numbers::inv_sqrtpi))};
   });
 }
+Tensor erfc(const Tensor& x) {
+  return pointwise(Unary::erfc, x, [](const Ins& in, Out, Grad g) -> Grads {
+    return {g * (exp(-(in[0] * in[0])) * (-2.0 * std::numbers::inv_sqrtpi))};
+  });
+}
 Tensor sin(const Tensor& x) {
   return pointwise(Unary::sin, x, [](const Ins& in, Out, Grad g) -> Grads { return {g * cos(in[0])}; });
 }
@@ -171,7 +176,7 @@ Tensor activation(const char* op, const Tensor& x, Value value, Back back, Tenso
   }, reference);
 }
 
-Tensor gelu_exact_reference(Tensors in) { return in[0] * (0.5 + 0.5 * erf(in[0] * std::sqrt(0.5))); }
+Tensor gelu_exact_reference(Tensors in) { return in[0] * (0.5 * erfc(in[0] * -std::sqrt(0.5))); }
 Tensor gelu_tanh_reference(Tensors in) {
   const Tensor& x = in[0];
   // (1 + tanh(u)) / 2 is sigmoid(2 u)

@@ -1,10 +1,12 @@
 // Ops that pick by integer index: gather and its adjoint scatter_add, embedding, one_hot.
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
 #include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
 #include "framework/errors.hpp"
+#include "framework/kernels/pool.hpp"
 #include "framework/ops.hpp"
 
 namespace surgeon {
@@ -82,8 +84,11 @@ Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tens
   require_in_range("scatter_add", index, into[along], "an axis of size");
   Tensor y = zeros(shape, source.dtype());
   detail::visit_floating(source.dtype(), [&]<class T>(T) {
+    kernels::Scratch<double> sums(y.size());   // float32 would stop at 2^24 ones
+    std::fill_n(sums.data(), y.size(), 0.0);
     visit_gathered(into, along, reshape(index, at_least_1d(index.shape())),
-                   [&](std::int64_t place, std::int64_t k) { fresh<T>(y)[place] += data<T>(source)[k]; });
+                   [&](std::int64_t place, std::int64_t k) { sums[place] += double(data<T>(source)[k]); });
+    std::transform(sums.data(), sums.data() + y.size(), fresh<T>(y), [](double sum) { return T(sum); });
   });
   return record("scatter_add", {index, source}, y,
                 [axis](const Ins& in, Out, Grad g) -> Grads { return {Tensor(), gather(g, axis, in[0])}; });
@@ -95,11 +100,23 @@ namespace {
 Tensor embedding_adjoint(const Tensor& g, const Tensor& index, std::int64_t V) {
   const std::int64_t d = g.shape(-1);
   Tensor y = zeros({V, d}, g.dtype());
+  const std::int64_t* rows = data<std::int64_t>(index);
+  std::vector<std::int64_t> starts(std::size_t(V) + 1, 0), order(std::size_t(index.size()));
+  for (std::int64_t i = 0; i < index.size(); ++i) ++starts[std::size_t(rows[i]) + 1];
+  std::partial_sum(starts.begin(), starts.end(), starts.begin());
+  std::vector<std::int64_t> next(starts.begin(), starts.end() - 1);
+  for (std::int64_t i = 0; i < index.size(); ++i) order[std::size_t(next[std::size_t(rows[i])]++)] = i;
   detail::visit_floating(g.dtype(), [&]<class T>(T) {
-    for (std::int64_t i = 0; i < index.size(); ++i) {
-      const T* from = data<T>(g) + i * d;
-      T* into = fresh<T>(y) + data<std::int64_t>(index)[i] * d;
-      for (std::int64_t k = 0; k < d; ++k) into[k] += from[k];
+    kernels::Scratch<double> sums(d);   // float32 would stop at 2^24 ones
+    for (std::int64_t row = 0; row < V; ++row) {
+      const std::int64_t begin = starts[std::size_t(row)], end = starts[std::size_t(row) + 1];
+      if (begin == end) continue;
+      std::fill_n(sums.data(), d, 0.0);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const T* from = data<T>(g) + order[std::size_t(i)] * d;
+        for (std::int64_t k = 0; k < d; ++k) sums[k] += double(from[k]);
+      }
+      std::transform(sums.data(), sums.data() + d, fresh<T>(y) + row * d, [](double sum) { return T(sum); });
     }
   });
   return record("embedding_adjoint", {g, index}, y,

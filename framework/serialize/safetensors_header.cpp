@@ -31,14 +31,13 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   explicit HeaderReader(const OldFile& file) : file_(file) {}
 
   std::vector<SafetensorsEntry> take_entries() {
-    refuse_twins(names_, [](const std::string& name) -> const std::string& { return name; });
+    std::sort(names_.begin(), names_.end());
+    const auto twin = std::adjacent_find(names_.begin(), names_.end());
+    if (twin != names_.end()) fail(file_.path(), "the header has ", json_text(*twin), " twice");
     return std::move(entries_);
   }
   Metadata take_metadata() {
-    refuse_twins(metadata_, [](const auto& item) -> const std::string& { return item.first; });
-    Metadata result;   // from a sorted list each finds its place at the end
-    for (auto& item : metadata_) result.emplace_hint(result.end(), std::move(item));
-    return result;
+    return std::move(metadata_);
   }
 
   bool start_object(std::size_t) override {
@@ -58,12 +57,12 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   bool key(std::string& key) override {
     if (key.size() > longest_name) fail(file_.path(), "the header has a name of ", key.size(), " bytes; at most ", longest_name, " are read");
     if (depth_ == 1) begin_name(key);
-    else if (in_metadata_) metadata_.emplace_back(std::move(key), "");
+    else if (in_metadata_) begin_text(key);
     else begin_part(key);
     return true;
   }
   bool string(std::string& text) override {
-    if (in_metadata_ && depth_ == 2) metadata_.back().second = std::move(text);
+    if (in_metadata_ && depth_ == 2) text_->second = std::move(text);
     else if (depth_ == 2 && place_ == Place::dtype) parts_.dtype = std::move(text);
     else wrong_value();
     return true;
@@ -107,6 +106,11 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     names_.push_back(key);
     place_ = key == "__metadata__" ? Place::metadata : Place::none;
     if (place_ == Place::none) entries_.push_back({std::move(key)});
+  }
+  void begin_text(std::string& key) {   // keys in their order find their places at the end at once
+    const std::size_t before = metadata_.size();
+    text_ = metadata_.try_emplace(metadata_.end(), std::move(key));
+    if (metadata_.size() == before) fail(file_.path(), "the header has ", json_text(text_->first), " twice");
   }
   void begin_part(const std::string& key) {
     place_ = key == "dtype" ? Place::dtype : key == "shape" ? Place::shape : key == "data_offsets" ? Place::offsets : Place::none;
@@ -152,17 +156,11 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     not_described();
   }
 
-  template <class Items, class Key>
-  void refuse_twins(Items& items, const Key& key) const {
-    std::sort(items.begin(), items.end(), [&](const auto& a, const auto& b) { return key(a) < key(b); });
-    const auto twin = std::adjacent_find(items.begin(), items.end(), [&](const auto& a, const auto& b) { return key(a) == key(b); });
-    if (twin != items.end()) fail(file_.path(), "the header has ", json_text(key(*twin)), " twice");
-  }
-
   const OldFile& file_;
   std::vector<SafetensorsEntry> entries_;
   std::vector<std::string> names_;
-  std::vector<std::pair<std::string, std::string>> metadata_;
+  Metadata metadata_;
+  Metadata::iterator text_ = {};   // of the metadata's newest key
   Parts parts_;
   Place place_ = Place::none;
   int depth_ = 0;
