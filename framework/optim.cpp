@@ -4,10 +4,12 @@
 #include <algorithm>
 #include <cmath>
 
+#include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
 #include "framework/errors.hpp"
 #include "framework/kernels/optim.hpp"
 #include "framework/kernels/threads.hpp"
+#include "framework/ops.hpp"
 
 namespace surgeon {
 
@@ -185,6 +187,67 @@ void Adam::update(const Slot& slot, const Tensor& gradient, double lr) const {
                                p + begin);
     });
   });
+}
+
+// ---- In ops: their cost is a product or a pass, not the loop --------------------------------------------------------
+
+Lion::Lion(const Parameters& parameters, const LionOptions& options, const std::vector<Group>& groups)
+    : Optimizer("Lion", parameters, options.lr, options.weight_decay, groups, {"exp_avg"}), options_(options) {
+  check_fraction("Lion", "beta1", options.beta1);
+  check_fraction("Lion", "beta2", options.beta2);
+}
+
+void Lion::update(const Slot& slot, const Tensor& g, double lr) const {
+  const NoRecord pause;
+  Tensor p = slot.parameter, m = slot.moments[0];
+  const Tensor direction = sign(m * options_.beta1 + g * (1.0 - options_.beta1));
+  p.assign(p * (1.0 - lr * slot.weight_decay) - direction * lr);
+  m.assign(m * options_.beta2 + g * (1.0 - options_.beta2));
+}
+
+namespace {
+
+// x with its singular values brought near 1.
+Tensor orthogonalised(const Tensor& x, int iterations) {
+  const bool tall = x.shape(0) > x.shape(1);
+  Tensor X = tall ? transpose(x, 0, 1) : x;   // the smaller square is formed
+  X = X / std::max(grad_norm(std::span(&x, 1)), 1e-7);
+  for (int i = 0; i < iterations; ++i) {
+    const Tensor gram = matmul(X, X, {.transpose_b = true});
+    X = X * 3.4445 + matmul(gram * -4.7750 + matmul(gram, gram) * 2.0315, X);
+  }
+  return tall ? transpose(X, 0, 1) : X;
+}
+
+}  // namespace
+
+Muon::Muon(const Parameters& parameters, const MuonOptions& options, const std::vector<Group>& groups)
+    : Optimizer("Muon", parameters, options.lr, options.weight_decay, groups, {"momentum_buffer", "exp_avg_sq"}),
+      options_(options) {
+  check_fraction("Muon", "momentum", options.momentum);
+  check_fraction("Muon", "beta1", options.beta1);
+  check_fraction("Muon", "beta2", options.beta2);
+  require(std::isfinite(options.eps) && options.eps > 0.0, "Muon: eps = ", options.eps, "; it must be above 0");
+  check_not_negative("Muon", "vector_lr", options.vector_lr);
+  require(options.iterations >= 1, "Muon: ", options.iterations, " iterations; at least 1 is needed");
+}
+
+void Muon::update(const Slot& slot, const Tensor& g, double lr) const {
+  const NoRecord pause;
+  Tensor p = slot.parameter, b = slot.moments[0], square = slot.moments[1];
+  if (p.rank() == 2) {
+    b.assign(b * options_.momentum + g);
+    const Tensor u = options_.nesterov ? g + b * options_.momentum : b;
+    const double size = std::sqrt(std::max(1.0, double(p.shape(0)) / double(p.shape(1))));
+    p.assign(p * (1.0 - lr * slot.weight_decay) - orthogonalised(u, options_.iterations) * (lr * size));
+    return;
+  }
+  const double rate = options_.lr > 0.0 ? lr * options_.vector_lr / options_.lr : 0.0;   // a schedule moves both
+  b.assign(b * options_.beta1 + g * (1.0 - options_.beta1));
+  square.assign(square * options_.beta2 + g * g * (1.0 - options_.beta2));
+  const Tensor mean = b / (1.0 - std::pow(options_.beta1, double(slot.steps)));
+  const Tensor spread = sqrt(square / (1.0 - std::pow(options_.beta2, double(slot.steps)))) + options_.eps;
+  p.assign(p * (1.0 - rate * slot.weight_decay) - mean / spread * rate);
 }
 
 }  // namespace surgeon

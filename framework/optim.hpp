@@ -147,4 +147,43 @@ class AdamW final : public Adam {
   explicit AdamW(const Parameters& parameters, const AdamWOptions& options = {}, const std::vector<Group>& groups = {});
 };
 
+struct LionOptions {
+  double lr = 1e-4;
+  double beta1 = 0.9;
+  double beta2 = 0.99;
+  double weight_decay = 0.0;
+};
+// p *= 1 - lr weight_decay; p -= lr sign(beta1 m + (1 - beta1) g); m = beta2 m + (1 - beta2) g.
+// Chen 2023, arXiv 2302.06675, algorithm 2.
+class Lion final : public Optimizer {
+ public:
+  explicit Lion(const Parameters& parameters, const LionOptions& options = {}, const std::vector<Group>& groups = {});
+
+ private:
+  void update(const Slot& slot, const Tensor& gradient, double lr) const override;
+  LionOptions options_;
+};
+
+struct MuonOptions {
+  double lr = 0.02;             // of matrices
+  double momentum = 0.95;
+  bool nesterov = true;
+  double weight_decay = 0.0;
+  int iterations = 5;           // of Newton and Schulz
+  double vector_lr = 3e-4;      // of everything that is not a matrix, which AdamW updates
+  double beta1 = 0.9, beta2 = 0.95, eps = 1e-10;   // of AdamW
+};
+// Matrices: b = momentum b + g; u = g + momentum b with nesterov, else b; p *= 1 - lr weight_decay;
+// p -= lr sqrt(max(1, rows / columns)) NS(u), where NS brings the singular values of u / |u|_F near 1 by
+// X = 3.4445 X - 4.7750 (X X^T) X + 2.0315 (X X^T)^2 X. Jordan 2024, "Muon". Embeddings and heads are better left to
+// AdamW: give them a group of their own in another optimizer.
+class Muon final : public Optimizer {
+ public:
+  explicit Muon(const Parameters& parameters, const MuonOptions& options = {}, const std::vector<Group>& groups = {});
+
+ private:
+  void update(const Slot& slot, const Tensor& gradient, double lr) const override;
+  MuonOptions options_;
+};
+
 }  // namespace surgeon

@@ -83,4 +83,20 @@ void assign_all(const Parameters& parameters, const Parameters& values) {
   for (const auto& [name, tensor] : parameters) Tensor(tensor).assign(values[name]);
 }
 
+void update(const Parameters& parameters, std::span<const Tensor> gradients,
+            const std::function<Tensor(const Tensor& parameter, const Tensor& gradient)>& change) {
+  require(gradients.size() == parameters.size(), "update: ", gradients.size(), " gradients for ", parameters.size(),
+          " parameters");
+  const NoRecord pause;
+  std::vector<Tensor> values;   // all of them first: a throw changes nothing
+  const Tensor* gradient = gradients.data();
+  for (const auto& [name, tensor] : parameters) {
+    values.push_back(change(tensor, *gradient++));
+    require(values.back().shape() == tensor.shape() && values.back().dtype() == tensor.dtype(), "update: ", name, " would become ",
+            values.back().dtype(), " ", values.back().shape(), ", but is ", tensor.dtype(), " ", tensor.shape());
+  }
+  std::size_t i = 0;
+  for (const auto& [name, tensor] : parameters) Tensor(tensor).assign(values[i++]);
+}
+
 }  // namespace surgeon

@@ -1,13 +1,16 @@
 // Parameters: tensors by name, in a fixed order. Layers have them, optimizers update them, files hold them.
 #pragma once
 
+#include <functional>
 #include <initializer_list>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "framework/autograd.hpp"
 #include "framework/tensor.hpp"
 
 namespace surgeon {
@@ -33,6 +36,16 @@ class Parameters {
   std::vector<std::pair<std::string, Tensor>> items_;
   std::map<std::string, std::size_t, std::less<>> places_;   // a map, since a file may have a million names
 };
+
+// grad(loss, model.parameters()): one gradient for each, in their order.
+inline std::vector<Tensor> grad(const Tensor& y, const Parameters& parameters, const GradOptions& options = {}) {
+  return grad(y, parameters.tensors(), options);
+}
+
+// A step of one's own: each parameter becomes change(parameter, gradient), without a graph.
+//   update(model.parameters(), gradients, [](const Tensor& w, const Tensor& g) { return w - 0.1 * g; });
+void update(const Parameters& parameters, std::span<const Tensor> gradients,
+            const std::function<Tensor(const Tensor& parameter, const Tensor& gradient)>& change);
 
 // Throws std::invalid_argument unless both have the same names, in any order, each with the same shape and dtype. The
 // sentence begins with `what` and names the first that is missing, different or unexpected.

@@ -105,6 +105,9 @@ Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
   return drawn("rand", shape, rng, dtype, 2, kernels::random().uniform_float, kernels::random().uniform_double);
 }
 
+Tensor randn_like(const Tensor& x, Rng& rng) { return randn(x.shape(), rng, x.dtype()); }
+Tensor rand_like(const Tensor& x, Rng& rng) { return rand(x.shape(), rng, x.dtype()); }
+
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {
   require(low < high, "randint: low is ", low, " and high is ", high, "; low must be below high");
   Tensor y = detail::make(shape, Dtype::int64);

@@ -35,6 +35,8 @@ class Rng {
 // are rounded down.
 Tensor randn(const Shape& shape, Rng& rng, Dtype dtype = Dtype::float32);
 Tensor rand(const Shape& shape, Rng& rng, Dtype dtype = Dtype::float32);
+Tensor randn_like(const Tensor& x, Rng& rng);   // of its shape and dtype
+Tensor rand_like(const Tensor& x, Rng& rng);
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng);   // int64 in [low, high)
 std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng);   // 0 .. n - 1 in random order
 

@@ -1,6 +1,7 @@
 // Runs f once to learn its value and which tensors from outside it uses, drops the graph, and keeps f.
 #include "framework/recompute.hpp"
 
+#include <cstring>
 #include <unordered_set>
 
 #include "framework/autograd.hpp"
@@ -49,11 +50,14 @@ Tensor recompute(const Function& f, const std::vector<Tensor>& inputs) {
     value = y.detach();
   }
   const std::size_t n = inputs.size();
-  return record("recompute", Inputs(std::span<const Tensor>(kept)), value, [f, n](const Ins& in, Out, Grad g) -> Grads {
+  return record("recompute", Inputs(std::span<const Tensor>(kept)), value, [f, n](const Ins& in, Out before, Grad g) -> Grads {
     const bool create_graph = recording();
     const detail::Recording on;
     std::vector<Tensor> xs = aliases_of(in.all().first(n));
     const Tensor y = f(xs);
+    require(y.shape() == before.shape() && y.dtype() == before.dtype() &&
+                std::memcmp(y.node().data, before.node().data, std::size_t(y.size() * element_size(y.dtype()))) == 0,
+            "recompute: the function gave other numbers the second time (it must make any Rng that it uses itself)");
     for (std::size_t i = n; i < in.size(); ++i) xs.push_back(in[i]);
     std::vector<Tensor> targets;
     for (std::size_t i = 0; i < xs.size(); ++i)

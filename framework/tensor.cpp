@@ -254,6 +254,19 @@ Tensor arange(double start, double stop, double step, Dtype dtype) {
   return x;
 }
 
+Tensor full_like(const Tensor& x, double value) { return full(x.shape(), value, x.dtype()); }
+
+Tensor linspace(double start, double stop, std::int64_t n, Dtype dtype) {
+  require(n >= 0, "linspace: ", n, " numbers; their count cannot be negative");
+  require(is_floating(dtype), "linspace: needs float32 or float64, not ", dtype);
+  Tensor x = make({n}, dtype);
+  const double step = n > 1 ? (stop - start) / double(n - 1) : 0.0;
+  detail::visit_floating(dtype, [&]<class T>(T) {
+    for (std::int64_t i = 0; i < n; ++i) fresh<T>(x)[i] = T(n > 1 && i == n - 1 ? stop : start + double(i) * step);
+  });
+  return x;
+}
+
 Tensor eye(std::int64_t n, Dtype dtype) {
   Tensor x = zeros({n, n}, dtype);
   detail::visit_dtype(dtype, [&]<class T>(T) {

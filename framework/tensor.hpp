@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstdint>
 #include <initializer_list>
+#include <limits>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -32,6 +33,24 @@ inline const Shape scalar_shape;
 [[noreturn]] void refuse_empty(const char* op);
 }  // namespace detail
 
+inline constexpr std::int64_t to_end = std::numeric_limits<std::int64_t>::max();
+inline constexpr struct Ellipsis {} ellipsis{};   // all axes that are not named
+
+// What x(...) takes of one axis, as between NumPy's brackets: a place, which drops the axis; {start, stop} or
+// {start, stop, step}, which keep it; {} for the whole of it. Negative counts from the end.
+struct Index {
+  enum class Kind : std::uint8_t { places, place, ellipsis };
+  Index() = default;
+  Index(std::int64_t place) : start(place), kind(Kind::place) {}
+  Index(std::int64_t start_, std::int64_t stop_, std::int64_t step_ = 1) : start(start_), stop(stop_), step(step_) {}
+  Index(Ellipsis) : kind(Kind::ellipsis) {}
+  std::int64_t start = 0, stop = to_end, step = 1;
+  Kind kind = Kind::places;
+};
+
+class Tensor;
+namespace detail { Tensor indexed(const Tensor& x, std::span<const Index> parts); }
+
 // A handle: copying it copies a pointer. Only assign() changes its numbers.
 class Tensor {
  public:
@@ -57,6 +76,14 @@ class Tensor {
   double at(std::initializer_list<std::int64_t> index) const;     // negative ones count from the end; std::out_of_range
   // The numbers in row-major order. T must be the type of the dtype: float, double, std::int64_t or bool.
   template <class T> std::span<const T> values() const;
+
+  // x[i]: place i along the first axis. x(0, {1, 3}, {}) is NumPy's x[0, 1:3, :]; x(ellipsis, -1) its x[..., -1].
+  // Differentiable; std::out_of_range for a place that is not there.
+  Tensor operator[](std::int64_t place) const;
+  Tensor operator()(Index a) const;
+  Tensor operator()(Index a, Index b) const;
+  Tensor operator()(Index a, Index b, Index c) const;
+  Tensor operator()(Index a, Index b, Index c, Index d) const;
 
   // Overwrites the numbers; shape and dtype must match. A graph that saved the old numbers refuses to be
   // differentiated; tensors that shared them (through reshape or detach) keep the old ones.
@@ -103,13 +130,32 @@ template <class T> Tensor tensor(std::initializer_list<T> values, const Shape& s
   return tensor(std::vector<Stored>(values.begin(), values.end()), shape);
 }
 
+// Nested lists have their shape in them: tensor({1.0, 2.0}), tensor({{1, 2}, {3, 4}}), and one level deeper.
+// std::invalid_argument when the inner lists differ in length.
+template <class T> Tensor tensor(std::initializer_list<T> values) {
+  return tensor(values, {std::int64_t(values.size())});
+}
+namespace detail { Tensor stacked(const std::vector<Tensor>& rows); }
+template <class T> Tensor tensor(std::initializer_list<std::initializer_list<T>> rows) {
+  std::vector<Tensor> parts;
+  for (const auto& row : rows) parts.push_back(tensor(row));
+  return detail::stacked(parts);
+}
+template <class T> Tensor tensor(std::initializer_list<std::initializer_list<std::initializer_list<T>>> blocks) {
+  std::vector<Tensor> parts;
+  for (const auto& block : blocks) parts.push_back(tensor(block));
+  return detail::stacked(parts);
+}
+
 Tensor full(const Shape& shape, double value, Dtype dtype = Dtype::float32);
+Tensor full_like(const Tensor& x, double value);
 Tensor zeros(const Shape& shape, Dtype dtype = Dtype::float32);
 Tensor ones(const Shape& shape, Dtype dtype = Dtype::float32);
 Tensor zeros_like(const Tensor& x);
 Tensor ones_like(const Tensor& x);
 Tensor arange(double stop, Dtype dtype = Dtype::float32);   // 0, 1, 2, ... below stop
 Tensor arange(double start, double stop, double step, Dtype dtype = Dtype::float32);
+Tensor linspace(double start, double stop, std::int64_t n, Dtype dtype = Dtype::float32);   // n numbers, both ends in
 Tensor eye(std::int64_t n, Dtype dtype = Dtype::float32);
 
 }  // namespace surgeon

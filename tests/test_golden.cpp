@@ -103,5 +103,7 @@ TEST_SUITE("golden") {
   TEST_CASE("attention agrees with PyTorch, with weights and without") { run_file("attentions.json"); }
   TEST_CASE("every score rule agrees with its formula in PyTorch, with weights and without") { run_file("rules.json"); }
   TEST_CASE("feed-forward networks, blocks and two-layer Transformers agree with PyTorch") { run_file("layers.json"); }
+  TEST_CASE("more functions, reductions and scans agree with PyTorch") { run_file("functions.json"); }
+  TEST_CASE("arrangements, sorting, einsum, convolution and losses agree with PyTorch") { run_file("arrangements.json"); }
   TEST_CASE("MultiHeadAttention agrees with PyTorch, with weights and without") { run_file("heads.json"); }
 }

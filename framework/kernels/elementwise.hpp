@@ -8,7 +8,7 @@
 
 namespace surgeon::kernels {
 
-enum class Unary { negate, abs, sign, exp, log, sqrt, tanh, sigmoid, relu, softplus, erf, sin, cos, count };
+enum class Unary { negate, abs, sign, exp, log, sqrt, tanh, sigmoid, relu, softplus, erf, sin, cos, log1p, expm1, erfc, floor, ceil, round, count };
 enum class Binary { add, subtract, multiply, divide, maximum, minimum, count };
 enum class Compare { equal, not_equal, less, less_equal, greater, greater_equal, count };
 

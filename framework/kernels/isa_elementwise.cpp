@@ -32,6 +32,12 @@ struct Tanh { template <class T, class B> static B of(const B& x) { return xsimd
 struct Erf { template <class T, class B> static B of(const B& x) { return xsimd::erf(x); } };
 struct Sin { template <class T, class B> static B of(const B& x) { return xsimd::sin(x); } };
 struct Cos { template <class T, class B> static B of(const B& x) { return xsimd::cos(x); } };
+struct Log1p { template <class T, class B> static B of(const B& x) { return xsimd::log1p(x); } };
+struct Expm1 { template <class T, class B> static B of(const B& x) { return xsimd::expm1(x); } };
+struct Erfc { template <class T, class B> static B of(const B& x) { return xsimd::erfc(x); } };
+struct Floor { template <class T, class B> static B of(const B& x) { return xsimd::floor(x); } };
+struct Ceil { template <class T, class B> static B of(const B& x) { return xsimd::ceil(x); } };
+struct Round { template <class T, class B> static B of(const B& x) { return xsimd::nearbyint(x); } };   // halves to even
 // exp of a negative number only, so that nothing overflows.
 struct Sigmoid {
   template <class T, class B> static B of(const B& x) {
@@ -108,7 +114,7 @@ template <class T>
 constexpr Elementwise<T> table_of_floats() {
   return {{unary<Negate, T>, unary<Abs, T>, unary<Sign, T>, unary<Exp, T>, unary<Log, T>, unary<Sqrt, T>,
            unary<Tanh, T>, unary<Sigmoid, T>, unary<Relu, T>, unary<Softplus, T>, unary<Erf, T>, unary<Sin, T>,
-           unary<Cos, T>},
+           unary<Cos, T>, unary<Log1p, T>, unary<Expm1, T>, unary<Erfc, T>, unary<Floor, T>, unary<Ceil, T>, unary<Round, T>},
           {binary<Add, T, T>, binary<Subtract, T, T>, binary<Multiply, T, T>, binary<Divide, T, T>,
            binary<Maximum, T, T>, binary<Minimum, T, T>},
           {binary<Equal, T, bool>, binary<NotEqual, T, bool>, binary<Less, T, bool>, binary<LessEqual, T, bool>,
@@ -124,8 +130,7 @@ using T = std::int64_t;
 const Elementwise<float> elementwise_float = table_of_floats<float>();
 const Elementwise<double> elementwise_double = table_of_floats<double>();
 const Elementwise<std::int64_t> elementwise_int64 = {
-    {unary_int64<NegateInt>, unary_int64<AbsInt>, unary_int64<SignInt>, nullptr, nullptr, nullptr, nullptr, nullptr,
-     nullptr, nullptr, nullptr, nullptr, nullptr},
+    {unary_int64<NegateInt>, unary_int64<AbsInt>, unary_int64<SignInt>},   // the others are of floats alone
     {binary<Add, T, T>, binary<Subtract, T, T>, binary<Multiply, T, T>, nullptr, binary<Maximum, T, T>,
      binary<Minimum, T, T>},
     {binary<Equal, T, bool>, binary<NotEqual, T, bool>, binary<Less, T, bool>, binary<LessEqual, T, bool>,

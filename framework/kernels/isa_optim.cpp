@@ -40,7 +40,8 @@ void adam_run(const AdamStep& s, std::int64_t n, const T* __restrict g, T* __res
     v[i] = square;
     T most = square;
     if constexpr (amsgrad) most = largest[i] = largest[i] >= square ? largest[i] : square;
-    p[i] = before + size * mean / (std::sqrt(most) * scale + eps);
+    const T spread = std::sqrt(most) * scale + eps;
+    p[i] = before + (spread == T(0) ? T(0) : size * mean / spread);   // eps 0, and no gradient yet
   }
 }
 

@@ -388,12 +388,10 @@ void logsumexp_back(const T* x, const T* y, const T* g, Size rows, Size cols, T*
       fill(dx, cols, T(0));
       continue;
     }
-    const T shift = y[r], factor = g[r];
-    each_or_four<T>(cols, [=](Size i, auto part) {
-      const auto from = take(x + i, part);
-      using B = std::remove_const_t<decltype(from)>;
-      put(dx + i, B(factor) * exp_gradual<T>(from - B(shift)), part);
-    });
+    // Not exp(x - y): y is rounded, and at 1e8 by more than 1. The weights are those of softmax, which sum to 1.
+    softmax_row(x, cols, dx);
+    const Batch<T> factor(g[r]);
+    each<T>(cols, [=](Size i, auto part) { put(dx + i, take(dx + i, part) * factor, part); });
   }
 }
 
@@ -421,6 +419,20 @@ void cross_entropy_back(const T* x, Size cols, Size target, double smoothing, do
 
 // ---- Normalisation ------------------------------------------------------------------------------------------------
 
+// 1 / sqrt(squares / n + eps), where squares is the sum over the row of value(i, part)^2. Should they overflow, they are
+// taken again in units of the largest value.
+template <class T, class Value>
+double inverse_root(double squares, Size n, double eps, const Value& value) {
+  if (std::isfinite(squares)) return 1 / std::sqrt(squares / double(n) + eps);
+  const T unit = fold_row<T>(n, T(0), [=](Size i, auto part) { return xsimd::abs(value(i, part)); }, Larger());
+  if (!std::isfinite(unit)) return 1 / std::sqrt(squares / double(n) + eps);
+  const double share = total<T>(n, [=](Size i, auto part) {
+    const Batch<T> v = value(i, part) / Batch<T>(unit);
+    return v * v;
+  });
+  return 1 / (double(unit) * std::sqrt(share / double(n) + eps / double(unit) / double(unit)));
+}
+
 // The row as (x - centre - offset) * scale, of mean 0 and variance 1. Two passes, and the second also measures by how
 // much the first one's mean was rounded: a row around 10^6 loses nothing.
 template <class T>
@@ -434,7 +446,10 @@ struct Standard {
     });
     const double rest = first / double(n);
     offset = Batch<T>(T(rest));
-    scale = Batch<T>(T(1 / std::sqrt(second / double(n) - rest * rest + eps)));
+    const double squares = second - rest * rest * double(n);
+    scale = Batch<T>(T(inverse_root<T>(squares, n, eps, [=, c = centre, o = offset](Size i, auto part) {
+      return take(x + i, part, T(mean + T(rest))) - c - o;
+    })));
   }
   template <class P> Batch<T> of(const T* x, P part) const { return (take(x, part) - centre - offset) * scale; }
   Batch<T> centre, offset, scale;
@@ -481,7 +496,7 @@ double inverse_rms(const T* x, Size n, double eps) {
     const Batch<T> v = take(x + i, part);
     return v * v;
   });
-  return 1 / std::sqrt(squares / double(n) + eps);
+  return inverse_root<T>(squares, n, eps, [=](Size i, auto part) { return take(x + i, part); });
 }
 
 template <class T>
@@ -537,7 +552,8 @@ struct GeluExact {
         return xsimd::select(x < One(T(0)), tail, One(T(1)) - tail);
       }, x, tail);
     } else {
-      return B(T(0.5)) + B(T(0.5)) * by_batch([](auto& x) { return xsimd::erf(x); }, x * B(T(0.7071067811865476)));
+      // erfc keeps its digits where 1 + erf has none left
+      return B(T(0.5)) * by_batch([](auto& x) { return xsimd::erfc(x); }, x * B(T(-0.7071067811865476)));
     }
   }
   template <class T, class B> static B value(const B& x) { return x * cdf<T>(x, bell<T>(x)); }

@@ -1,6 +1,7 @@
 // The thread count of this process.
 #include "framework/kernels/threads.hpp"
 
+#include <pthread.h>
 #include <sched.h>
 
 #include <atomic>
@@ -20,7 +21,13 @@ std::atomic<int>& count() noexcept {
 
 }  // namespace
 
-int thread_count() noexcept { return count().load(std::memory_order_relaxed); }
+// A child of fork() has one thread: OpenMP would wait for the others for ever.
+int thread_count() noexcept {
+  static std::atomic<bool> forked{false};
+  static const int registered = ::pthread_atfork(nullptr, nullptr, [] { forked.store(true, std::memory_order_relaxed); });
+  (void)registered;
+  return forked.load(std::memory_order_relaxed) ? 1 : count().load(std::memory_order_relaxed);
+}
 void set_thread_count(int n) noexcept { count().store(n, std::memory_order_relaxed); }
 
 }  // namespace surgeon::kernels

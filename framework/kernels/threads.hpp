@@ -11,7 +11,7 @@
 namespace surgeon::kernels {
 
 int thread_count() noexcept;               // starts as the number of processors this process may use
-void set_thread_count(int n) noexcept;     // n >= 1
+void set_thread_count(int n) noexcept;     // n >= 1; in a child of fork() it stays 1
 
 // body(begin, end) over [0, n), cut into pieces of at least `grain`; serial when there is only one piece, one thread,
 // or we are inside a parallel loop already. body must not throw and must not touch tensors.

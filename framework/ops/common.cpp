@@ -19,7 +19,8 @@ Shape broadcast_shape(const char* op, const Shape& a, const Shape& b, std::ptrdi
 
 const char* name_of(kernels::Unary kind) {
   constexpr const char* names[] = {"negate",  "abs",  "sign",     "exp", "log", "sqrt", "tanh",
-                                   "sigmoid", "relu", "softplus", "erf", "sin", "cos"};
+                                   "sigmoid", "relu", "softplus", "erf", "sin", "cos",  "log1p",
+                                   "expm1",   "erfc", "floor", "ceil",  "round"};
   static_assert(std::size(names) == std::size_t(kernels::Unary::count));
   return names[std::size_t(kind)];
 }

@@ -44,11 +44,42 @@ Tensor erf(const Tensor& x) {
     return {g * (exp(-(in[0] * in[0])) * (2.0 * std::numbers::inv_sqrtpi))};
   });
 }
+Tensor erfc(const Tensor& x) {
+  return pointwise(Unary::erfc, x, [](const Ins& in, Out, Grad g) -> Grads {
+    return {g * (exp(-(in[0] * in[0])) * (-2.0 * std::numbers::inv_sqrtpi))};
+  });
+}
 Tensor sin(const Tensor& x) {
   return pointwise(Unary::sin, x, [](const Ins& in, Out, Grad g) -> Grads { return {g * cos(in[0])}; });
 }
 Tensor cos(const Tensor& x) {
   return pointwise(Unary::cos, x, [](const Ins& in, Out, Grad g) -> Grads { return {-g * sin(in[0])}; });
+}
+
+Tensor log1p(const Tensor& x) {
+  return pointwise(Unary::log1p, x, [](const Ins& in, Out, Grad g) -> Grads { return {g / (in[0] + 1.0)}; });
+}
+Tensor expm1(const Tensor& x) {
+  return pointwise(Unary::expm1, x, [](const Ins&, Out y, Grad g) -> Grads { return {g * (y + 1.0)}; });
+}
+Tensor floor(const Tensor& x) {
+  return pointwise(Unary::floor, x, [](const Ins&, Out, Grad) -> Grads { return {Tensor()}; });
+}
+Tensor ceil(const Tensor& x) {
+  return pointwise(Unary::ceil, x, [](const Ins&, Out, Grad) -> Grads { return {Tensor()}; });
+}
+Tensor round(const Tensor& x) {
+  return pointwise(Unary::round, x, [](const Ins&, Out, Grad) -> Grads { return {Tensor()}; });
+}
+
+Tensor leaky_relu(const Tensor& x, double slope) {
+  require_floating("leaky_relu", x);
+  return where(x > 0.0, x, x * slope);
+}
+Tensor elu(const Tensor& x, double alpha) {
+  require_floating("elu", x);
+  const Tensor positive = x > 0.0;   // there exp could overflow, and its gradient must stay 0 times a number
+  return where(positive, x, expm1(masked_fill(x, positive, 0.0)) * alpha);
 }
 
 namespace {
@@ -75,6 +106,40 @@ Tensor pow(const Tensor& x, double p) {
     return {g * (pow(in[0], p - 1.0) * p)};
   });
 }
+
+namespace {
+
+Tensor powers(const Tensor& a, const Tensor& b) {
+  const NoRecord pause;
+  const Shape shape = broadcast_shape("pow", a.shape(), b.shape());
+  const Tensor x = broadcast_to(a, shape), p = broadcast_to(b, shape);
+  Tensor y = make(shape, a.dtype());
+  detail::visit_floating(a.dtype(), [&]<class T>(T) {
+    kernels::parallel_for(y.size(), move_grain / 16, [&](Size begin, Size end) {
+      for (Size i = begin; i < end; ++i) fresh<T>(y)[i] = std::pow(data<T>(x)[i], data<T>(p)[i]);
+    });
+  });
+  return y;
+}
+
+}  // namespace
+
+Tensor pow(const Tensor& a, const Tensor& b) {
+  require_floating("pow", a);
+  require_floating("pow", b);
+  require_same_dtype("pow", a, b);
+  return record("pow", {a, b}, powers(a, b), [](const Ins& in, Out y, Grad g) -> Grads {
+    const Tensor &x = in[0], &p = in[1];
+    const auto by_base = [&] { return masked_fill(g * p * pow(x, p - 1.0), p == 0.0, 0.0); };
+    const auto by_exponent = [&] {   // 0^p stays 0 for every p above 0
+      const Tensor flat = x == 0.0 && p >= 0.0;
+      return masked_fill(g * y * log(masked_fill(x, x == 0.0, 1.0)), flat, 0.0);
+    };
+    return {if_wanted(in, 0, by_base), if_wanted(in, 1, by_exponent)};
+  });
+}
+
+Tensor pow(double a, const Tensor& b) { return pow(full({}, a, b.dtype()), b); }
 
 // ---- Activations that take several steps -----------------------------------------------------------------------
 
@@ -106,7 +171,7 @@ Tensor activation(const char* op, const Tensor& x, Value value, Back back, Tenso
   }, reference);
 }
 
-Tensor gelu_exact_reference(Tensors in) { return in[0] * (0.5 + 0.5 * erf(in[0] * std::sqrt(0.5))); }
+Tensor gelu_exact_reference(Tensors in) { return in[0] * (0.5 * erfc(in[0] * -std::sqrt(0.5))); }
 Tensor gelu_tanh_reference(Tensors in) {
   const Tensor& x = in[0];
   // (1 + tanh(u)) / 2 is sigmoid(2 u)

@@ -1,7 +1,9 @@
 // Ops that pick by integer index: gather and its adjoint scatter_add, embedding, one_hot.
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 
+#include "framework/kernels/pool.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
@@ -78,8 +80,11 @@ Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tens
   require_in_range("scatter_add", index, into[along], "an axis of size ", "");
   Tensor y = zeros(shape, source.dtype());
   detail::visit_floating(source.dtype(), [&]<class T>(T) {
+    kernels::Scratch<double> sums(y.size());   // float32 would stop at 2^24 ones
+    std::fill_n(sums.data(), y.size(), 0.0);
     visit_gathered(into, along, reshape(index, at_least_1d(index.shape())),
-                   [&](std::int64_t place, std::int64_t k) { fresh<T>(y)[place] += data<T>(source)[k]; });
+                   [&](std::int64_t place, std::int64_t k) { sums[place] += double(data<T>(source)[k]); });
+    std::transform(sums.data(), sums.data() + y.size(), fresh<T>(y), [](double sum) { return T(sum); });
   });
   return record("scatter_add", {index, source}, y,
                 [axis](const Ins& in, Out, Grad g) -> Grads { return {Tensor(), gather(g, axis, in[0])}; });
@@ -91,11 +96,23 @@ namespace {
 Tensor embedding_adjoint(const Tensor& g, const Tensor& index, std::int64_t V) {
   const std::int64_t d = g.shape(-1);
   Tensor y = zeros({V, d}, g.dtype());
+  const std::int64_t* rows = data<std::int64_t>(index);
+  std::vector<std::int64_t> starts(std::size_t(V) + 1, 0), order(std::size_t(index.size()));
+  for (std::int64_t i = 0; i < index.size(); ++i) ++starts[std::size_t(rows[i]) + 1];
+  std::partial_sum(starts.begin(), starts.end(), starts.begin());
+  std::vector<std::int64_t> next(starts.begin(), starts.end() - 1);
+  for (std::int64_t i = 0; i < index.size(); ++i) order[std::size_t(next[std::size_t(rows[i])]++)] = i;
   detail::visit_floating(g.dtype(), [&]<class T>(T) {
-    for (std::int64_t i = 0; i < index.size(); ++i) {
-      const T* from = data<T>(g) + i * d;
-      T* into = fresh<T>(y) + data<std::int64_t>(index)[i] * d;
-      for (std::int64_t k = 0; k < d; ++k) into[k] += from[k];
+    kernels::Scratch<double> sums(d);   // float32 would stop at 2^24 ones
+    for (std::int64_t row = 0; row < V; ++row) {
+      const std::int64_t begin = starts[std::size_t(row)], end = starts[std::size_t(row) + 1];
+      if (begin == end) continue;
+      std::fill_n(sums.data(), d, 0.0);
+      for (std::int64_t i = begin; i < end; ++i) {
+        const T* from = data<T>(g) + order[std::size_t(i)] * d;
+        for (std::int64_t k = 0; k < d; ++k) sums[k] += double(from[k]);
+      }
+      std::transform(sums.data(), sums.data() + d, fresh<T>(y) + row * d, [](double sum) { return T(sum); });
     }
   });
   return record("embedding_adjoint", {g, index}, y,
@@ -133,6 +150,52 @@ Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype) {
     for (std::int64_t i = 0; i < index.size(); ++i) fresh<T>(y)[i * classes + data<std::int64_t>(index)[i]] = T(1);
   });
   return y;
+}
+
+namespace {
+
+// 1 where an element of the index is the last that names its place, else 0.
+Tensor last_to_write(const Shape& shape, std::size_t along, const Tensor& index, Dtype dtype) {
+  std::vector<std::int64_t> writer(std::size_t(count(shape)), -1);
+  visit_gathered(shape, along, index, [&](std::int64_t place, std::int64_t k) { writer[std::size_t(place)] = k; });
+  std::vector<bool> wins(std::size_t(index.size()), false);
+  for (const std::int64_t k : writer)
+    if (k >= 0) wins[std::size_t(k)] = true;
+  return tensor(wins, index.shape()).to(dtype);
+}
+
+}  // namespace
+
+Tensor scatter(const Tensor& x, int axis, const Tensor& index, const Tensor& source) {
+  require_value("scatter", x);
+  require_value("scatter", source);
+  require_index("scatter", index);
+  require(is_floating(x.dtype()) && x.dtype() == source.dtype(), "scatter: ", source.dtype(), " into ", x.dtype(),
+          "; both must be float32 or both float64");
+  require(source.shape() == index.shape(), "scatter: source ", source.shape(), " with index ", index.shape());
+  const Shape into = at_least_1d(x.shape());
+  const std::size_t along = std::size_t(checked_axis("scatter", axis, int(into.size())));
+  require_gather_shapes("scatter", into, along, at_least_1d(index.shape()));
+  require_in_range("scatter", index, into[along], "an axis of size ", "");
+  const Tensor wins = last_to_write(into, along, reshape(index, at_least_1d(index.shape())), x.dtype());
+  const Tensor winners = reshape(wins, index.shape());
+  const Tensor written = scatter_add(x.shape(), axis, index, winners) > 0.0;
+  return masked_fill(x, written, 0.0) + scatter_add(x.shape(), axis, index, masked_fill(source, winners == 0.0, 0.0));
+}
+
+Tensor bincount(const Tensor& x, std::int64_t at_least) {
+  require_index("bincount", x);
+  require(x.rank() == 1 && at_least >= 0, "bincount: x ", x.shape(), " must have one axis, and at_least ", at_least,
+          " must not be negative");
+  const std::span<const std::int64_t> values = x.values<std::int64_t>();
+  std::int64_t most = at_least - 1;
+  for (const std::int64_t v : values) {
+    require<std::out_of_range>(v >= 0, "bincount: ", v, " is negative");
+    most = std::max(most, v);
+  }
+  Tensor counts = zeros({most + 1}, Dtype::int64);
+  for (const std::int64_t v : values) ++fresh<std::int64_t>(counts)[v];
+  return counts;
 }
 
 }  // namespace surgeon

@@ -67,6 +67,102 @@ Tensor cross_entropy_reference(Tensors in, const CrossEntropyOptions& options, d
 
 }  // namespace
 
+namespace {
+
+// What the losses by class share: targets that may be ignored, a weight for each class.
+struct Classes {
+  Classes(const char* op, const Tensor& scores, const Tensor& target, std::int64_t ignore_index, const Tensor& weights) {
+    require_floating(op, scores);
+    require_value(op, target);
+    require(target.dtype() == Dtype::int64, op, ": needs int64 targets, not ", target.dtype());
+    require(scores.rank() > 0 && Shape(scores.shape().begin(), scores.shape().end() - 1) == target.shape(), op,
+            ": targets of shape ", target.shape(), " for scores of shape ", scores.shape());
+    const Size C = columns(scores), n = target.size();
+    std::vector<std::int64_t> safe(std::size_t(n), 0);
+    std::vector<bool> ignores(std::size_t(n), false);
+    for (Size i = 0; i < n; ++i) {
+      const std::int64_t t = data<std::int64_t>(target)[i];
+      ignores[std::size_t(i)] = t == ignore_index;
+      if (t == ignore_index) continue;
+      require<std::out_of_range>(t >= 0 && t < C, op, ": target ", t, " at position ", i, " with ", C, " classes");
+      safe[std::size_t(i)] = t;
+    }
+    index = tensor(safe, {n, 1});
+    ignored = tensor(ignores, {n, 1});
+    if (weights.empty()) {
+      weight = ones({n}, scores.dtype());
+    } else {
+      require(weights.shape() == Shape{C} && weights.dtype() == scores.dtype(), op, ": class weights ", weights.dtype(), " ",
+              weights.shape(), " for ", C, " classes of ", scores.dtype());
+      weight = reshape(gather(broadcast_to(weights, {n, C}), -1, index), {n});
+    }
+    weight = masked_fill(weight, reshape(ignored, {n}), 0.0);
+  }
+  // An ignored row may hold anything, nan too.
+  Tensor rows(const Tensor& scores) const {
+    return masked_fill(reshape(scores, {index.size(), columns(scores)}), ignored, 0.0);
+  }
+  Tensor picked(const Tensor& rows) const { return reshape(gather(rows, -1, index), {index.size()}); }
+
+  Tensor index, ignored;   // [n, 1]
+  Tensor weight;           // [n]: of each target's class, 0 where it is ignored
+};
+
+Tensor reduced(const Tensor& losses, Reduction reduction, const Shape& shape, const Tensor& weight) {
+  if (reduction == Reduction::none) return reshape(losses, shape);
+  return reduction == Reduction::mean ? sum(losses) / sum(weight) : sum(losses);
+}
+
+Tensor weighted_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
+  require(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing is ",
+          options.label_smoothing, ", not in [0, 1]");
+  const Classes classes("cross_entropy", logits, target, options.ignore_index, options.class_weights);
+  const Tensor likelihood = log_softmax(classes.rows(logits), -1);   // [n, C]
+  Tensor losses = -classes.picked(likelihood) * classes.weight;
+  if (options.label_smoothing > 0) {
+    const Tensor counted = masked_fill(likelihood, classes.ignored, 0.0);
+    const Tensor spread = -mean(counted * options.class_weights, -1);
+    losses = (1 - options.label_smoothing) * losses + options.label_smoothing * spread;
+  }
+  return reduced(losses, options.reduction, target.shape(), classes.weight);
+}
+
+}  // namespace
+
+Tensor nll_loss(const Tensor& log_probabilities, const Tensor& target, const NllOptions& options) {
+  const Classes classes("nll_loss", log_probabilities, target, options.ignore_index, options.class_weights);
+  const Tensor losses = -classes.picked(classes.rows(log_probabilities)) * classes.weight;
+  return reduced(losses, options.reduction, target.shape(), classes.weight);
+}
+
+Tensor bce_with_logits(const Tensor& logits, const Tensor& target, const BceOptions& options) {
+  require_floating("bce_with_logits", logits);
+  require_same_dtype("bce_with_logits", logits, "target", target);
+  require(target.shape() == logits.shape(), "bce_with_logits: target of shape ", target.shape(), " for logits of shape ",
+          logits.shape());
+  // -t log(sigmoid(x)) - (1 - t) log(1 - sigmoid(x)), without a logarithm of 0
+  const Tensor positives = options.positive_weight.empty() ? ones_like(target) + target * 0.0
+                                                           : target * (options.positive_weight - 1.0) + 1.0;
+  Tensor losses = (1.0 - target) * logits + positives * softplus(-logits);
+  if (options.weight.defined()) losses = losses * options.weight;
+  if (options.reduction == Reduction::none) return losses;
+  return options.reduction == Reduction::mean ? mean(losses) : sum(losses);
+}
+
+Tensor kl_div(const Tensor& log_q, const Tensor& p, const KlOptions& options) {
+  require_floating("kl_div", log_q);
+  require_same_dtype("kl_div", log_q, "p", p);
+  Tensor losses;
+  if (options.log_target) {
+    losses = exp(p) * (p - log_q);
+  } else {   // 0 log 0 is 0, whatever q says there
+    const Tensor nothing = p == 0.0;
+    losses = masked_fill(p * (log(masked_fill(p, nothing, 1.0)) - log_q), nothing, 0.0);
+  }
+  if (options.reduction == Reduction::none) return losses;
+  return options.reduction == Reduction::mean ? mean(losses) : sum(losses);
+}
+
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
   require_floating("cross_entropy", logits);
   require_value("cross_entropy", target);
@@ -74,6 +170,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntr
   require(logits.rank() > 0 && Shape(logits.shape().begin(), logits.shape().end() - 1) == target.shape(),
           "cross_entropy: targets of shape ", target.shape(), " do not fit logits of shape ", logits.shape());
   require(columns(logits) > 0, "cross_entropy: logits of shape ", logits.shape(), " have no classes");
+  if (options.class_weights.defined()) return weighted_cross_entropy(logits, target, options);
   const double smoothing = options.label_smoothing;
   require(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing must be between 0 and 1, not ",
           smoothing);

@@ -96,4 +96,33 @@ Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps) {
   });
 }
 
+Tensor layer_norm(const Tensor& x, const LayerNormOptions& options) {
+  require_floating("layer_norm", x);
+  // The named axes must be the last ones; they are made one.
+  std::vector<int> axes;
+  for (const int axis : options.axes) axes.push_back(checked_axis("layer_norm", axis, x.rank()));
+  std::sort(axes.begin(), axes.end());
+  const int first = x.rank() - int(axes.size());
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    require(axes[i] == first + int(i), "layer_norm: the axes must be the last ones of ", x.shape(),
+            ", each named once (permute x first)");
+  require(!axes.empty(), "layer_norm: no axis is named");
+  const Shape normalised(x.shape().begin() + first, x.shape().end());
+  Shape rows(x.shape().begin(), x.shape().begin() + first);
+  const Size n = count(normalised);
+  rows.push_back(n);
+  const auto weight = [&](const char* name, const Tensor& given, double otherwise) {
+    if (given.empty()) return full({n}, otherwise, x.dtype());
+    require(given.shape() == normalised, "layer_norm: ", name, " of shape ", given.shape(), " for axes of sizes ", normalised);
+    return reshape(given, {n});
+  };
+  const Tensor gamma = weight("gamma", options.gamma, 1.0), beta = weight("beta", options.beta, 0.0);
+  return reshape(layer_norm(reshape(x, rows), gamma, beta, options.eps), x.shape());
+}
+
+Tensor rms_norm(const Tensor& x, double eps) {
+  require_normalisable("rms_norm", x, eps);
+  return rms_norm(x, ones({columns(x)}, x.dtype()), eps);
+}
+
 }  // namespace surgeon

@@ -84,9 +84,12 @@ Tensor sum(const Tensor& x, const Over& over) {
 }
 
 Tensor mean(const Tensor& x, const Over& over) {
-  require_floating("mean", x);
+  require_value("mean", x);
   const Reduced reduced("mean", x, over);
   require_elements("mean", x, reduced);
+  if (x.dtype() == Dtype::boolean)   // the share that is true
+    return (sum(x, over).to(Dtype::float64) / double(reduced.n)).to(Dtype::float32);
+  require_floating("mean", x);
   return sum(x, over) / double(reduced.n);
 }
 
@@ -105,10 +108,14 @@ Tensor var(const Tensor& x, const VarOptions& options) {
   return sum(centred * centred, {options.axes, options.keepdims}) / double(freedom);
 }
 
-Tensor argmax(const Tensor& x, int axis) {
-  require_numbers("argmax", x);
-  const Reduced reduced("argmax", x, {{axis}});
-  require_elements("argmax", x, reduced);
+namespace {
+
+// The first of equals; nan beats all.
+template <bool largest>
+Tensor place_of_extreme(const char* op, const Tensor& x, int axis) {
+  require_numbers(op, x);
+  const Reduced reduced(op, x, {{axis}});
+  require_elements(op, x, reduced);
   Tensor y = make(reduced.shape, Dtype::int64);
   const NoRecord pause;
   const Tensor rows = reduced.as_rows(x);
@@ -117,11 +124,27 @@ Tensor argmax(const Tensor& x, int axis) {
       const auto* row = data<T>(rows) + i * reduced.n;
       std::int64_t best = 0;
       for (std::int64_t k = 1; k < reduced.n && row[best] == row[best]; ++k)
-        if (!(row[k] <= row[best])) best = k;   // larger, or nan
+        if (largest ? !(row[k] <= row[best]) : !(row[k] >= row[best])) best = k;   // better, or nan
       fresh<std::int64_t>(y)[i] = best;
     }
   });
   return y;
+}
+
+// sqrt with all derivatives 0 at 0, where they do not exist.
+Tensor flat_sqrt(const Tensor& x) {
+  const Tensor zero = x == 0.0;
+  return masked_fill(sqrt(masked_fill(x, zero, 1.0)), zero, 0.0);
+}
+
+}  // namespace
+
+Tensor argmax(const Tensor& x, int axis) { return place_of_extreme<true>("argmax", x, axis); }
+Tensor argmin(const Tensor& x, int axis) { return place_of_extreme<false>("argmin", x, axis); }
+
+Tensor stddev(const Tensor& x, const VarOptions& options) {
+  ops::require_floating("stddev", x);
+  return flat_sqrt(var(x, options));
 }
 
 Tensor cumsum(const Tensor& x, int axis) {

@@ -92,6 +92,7 @@ class DictReader {
       const auto [end, error] = std::from_chars(left_.data(), left_.data() + left_.size(), size);
       if (error != std::errc() || size < 0) wrong();
       left_.remove_prefix(std::size_t(end - left_.data()));
+      if (left_.starts_with('L')) left_.remove_prefix(1);   // Python 2's long integers
       shape.push_back(size);
       if (!take(",") && left_.substr(0, 1) != ")") wrong();
     }

@@ -1,27 +1,26 @@
 // safetensors: eight bytes with the length of the header, the header in JSON, the numbers. The header is text from
 // anywhere: every claim in it is checked against the file's size before anything is allocated for it.
 #include <algorithm>
-#include <limits>
 #include <map>
 #include <numeric>
-#include <unordered_set>
 
 #include <nlohmann/json.hpp>
 
 #include "framework/detail/node.hpp"
-#include "framework/serialize/file.hpp"
+#include "framework/serialize/safetensors_header.hpp"
 
 namespace surgeon {
 
 using detail::fail;
-using detail::Format;
+using detail::json_text;
 using detail::OldFile;
 using detail::Region;
+using detail::SafetensorsEntry;
+using detail::SafetensorsHeader;
 using nlohmann::json;
 
 namespace {
 
-constexpr std::uint64_t longest_header = 100'000'000;   // the format's own limit
 constexpr std::string_view checksum_key = "surgeon.crc32";
 constexpr std::string_view no_checksum = "00000000";    // in its place while it is computed
 
@@ -31,121 +30,11 @@ std::string hexadecimal(std::uint32_t number) {
   return text;
 }
 
-// The text as a JSON string; refuses what is not UTF-8.
-std::string json_text(std::string_view text) {
-  try {
-    return json(text).dump();
-  } catch (const json::exception&) {
-    throw std::invalid_argument("save_safetensors: a name or a text in the metadata is not UTF-8");
-  }
-}
-
-// ---- The header: reading -------------------------------------------------------------------------------------------
-
-struct Entry {
-  std::string name;
-  const Format* format;
-  Shape shape;
-  std::uint64_t begin, end;   // in the bytes after the header
-};
-
-struct Header {
-  std::string text;
-  std::vector<Entry> entries;   // in the order of the text
-  Metadata metadata;
-  std::uint64_t size() const { return 8 + text.size(); }
-};
-
-std::string read_text(const OldFile& file) {
-  std::uint64_t length = 0;
-  Region(file, 0, 8).read(&length, 8);
-  if (length > longest_header) fail(file.path(), "the header is ", length, " bytes long; the format allows ",
-                                    longest_header);
-  return Region(file, 8, length).text(length);
-}
-
-// The names in the order of the text, which json itself forgets. It would also keep the last of equal names in silence.
-json parse(const OldFile& file, const std::string& text, std::vector<std::string>& names) {
-  constexpr int deepest = 3;   // header, tensor, shape
-  std::unordered_set<std::string> seen[deepest + 1];
-  const auto watch = [&](int depth, json::parse_event_t event, json& value) {
-    if (depth > deepest) fail(file.path(), "the header is nested too deeply");
-    if (event == json::parse_event_t::object_start) seen[std::min(depth + 1, deepest)].clear();
-    if (event == json::parse_event_t::key) {
-      const auto& name = value.get_ref<const std::string&>();
-      if (!seen[depth].insert(name).second) fail(file.path(), "the header has ", json_text(name), " twice");
-      if (depth == 1) names.push_back(name);
-    }
-    return true;
-  };
-  if (text.empty() || text.front() != '{') fail(file.path(), "the header does not begin with {");
-  try {
-    return json::parse(text, watch);
-  } catch (const json::parse_error& error) {
-    fail(file.path(), "the header is not JSON in UTF-8: see its byte ", error.byte);
-  } catch (const json::exception&) {   // a number past what a double holds
-    fail(file.path(), "the header holds a number that is out of range");
-  }
-}
-
-std::vector<std::uint64_t> whole_numbers(const OldFile& file, const json& entry, const char* key, const Entry& of) {
-  const auto list = entry.find(key);
-  const auto fits = [](const json& n) {
-    return n.is_number_unsigned() && n.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<std::int64_t>::max());
-  };
-  if (list == entry.end() || !list->is_array() || !std::all_of(list->begin(), list->end(), fits))
-    fail(file.path(), "tensor ", json_text(of.name), ": its ", key, " must be a list of whole numbers");
-  return list->get<std::vector<std::uint64_t>>();
-}
-
-Entry read_entry(const OldFile& file, const std::string& name, const json& value) {
-  Entry entry{name, nullptr, {}, 0, 0};
-  const auto wrong = [&](const auto&... parts) { fail(file.path(), "tensor ", json_text(name), ": ", parts...); };
-  if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value["dtype"].is_string())
-    wrong("must be described by dtype, shape and data_offsets alone");
-  const std::string dtype = value["dtype"];
-  entry.format = detail::safetensors_format(dtype);
-  if (!entry.format) wrong("dtype ", json_text(dtype), " is not supported");
-  for (std::uint64_t size : whole_numbers(file, value, "shape", entry)) entry.shape.push_back(std::int64_t(size));
-  const std::vector<std::uint64_t> offsets = whole_numbers(file, value, "data_offsets", entry);
-  if (offsets.size() != 2 || offsets[0] > offsets[1]) wrong("its data_offsets must be a begin and an end");
-  entry.begin = offsets[0];
-  entry.end = offsets[1];
-  try {
-    if (std::uint64_t(count(entry.shape) * entry.format->bytes) != entry.end - entry.begin)
-      wrong(dtype, " ", entry.shape, " does not fit the ", entry.end - entry.begin, " bytes it is given");
-  } catch (const std::length_error& error) {
-    wrong(error.what());
-  }
-  return entry;
-}
-
-Metadata read_metadata(const OldFile& file, const json& value) {
-  Metadata metadata;
-  if (!value.is_object()) fail(file.path(), "__metadata__ must be an object");
-  for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) fail(file.path(), "__metadata__ holds a value that is not a string");
-    metadata.emplace(key, text.get<std::string>());
-  }
-  return metadata;
-}
-
-Header read_header(const OldFile& file) {
-  Header header{read_text(file), {}, {}};
-  std::vector<std::string> names;
-  const json parsed = parse(file, header.text, names);
-  for (const std::string& name : names) {
-    if (name == "__metadata__") header.metadata = read_metadata(file, parsed[name]);
-    else header.entries.push_back(read_entry(file, name, parsed[name]));
-  }
-  return header;
-}
-
 // ---- The numbers: reading ------------------------------------------------------------------------------------------
 
 // The entries in the order of their bytes, which they must share out without gap or overlap, to the end of the file.
-std::vector<std::size_t> order_of_bytes(const OldFile& file, const Header& header) {
-  const std::vector<Entry>& entries = header.entries;
+std::vector<std::size_t> order_of_bytes(const OldFile& file, const SafetensorsHeader& header) {
+  const std::vector<SafetensorsEntry>& entries = header.entries;
   std::vector<std::size_t> order(entries.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
@@ -180,7 +69,7 @@ std::size_t place_of_checksum(const std::string& text) {
 }
 
 // All tensors, in the order of their bytes; the checksum is compared when the last is read.
-std::vector<Tensor> read_numbers(const OldFile& file, const Header& header) {
+std::vector<Tensor> read_numbers(const OldFile& file, const SafetensorsHeader& header) {
   const auto stored = header.metadata.find(std::string(checksum_key));
   const std::size_t place = place_of_checksum(header.text);
   const bool ours = stored != header.metadata.end();
@@ -240,8 +129,8 @@ void save_safetensors(const std::filesystem::path& path, const Parameters& tenso
   require(!metadata.contains(std::string(checksum_key)), "save_safetensors: the metadata key ", checksum_key,
           " is reserved");
   std::string header = header_text(tensors, metadata);
-  require(header.size() <= longest_header, "save_safetensors: the header would be ", header.size(),
-          " bytes long; the format allows ", longest_header);
+  require(header.size() <= detail::longest_header, "save_safetensors: the header would be ", header.size(),
+          " bytes long; the format allows ", detail::longest_header);
   const std::vector<Tensor> numbers = by_width(tensors);
   const std::size_t place = place_of_checksum(header);
   std::uint32_t crc = checksum_of_header(header, place);
@@ -258,7 +147,7 @@ void save_safetensors(const std::filesystem::path& path, const Parameters& tenso
 
 TensorFile load_safetensors(const std::filesystem::path& path) {
   const OldFile file(path);
-  Header header = read_header(file);
+  SafetensorsHeader header = detail::read_safetensors_header(file);
   TensorFile loaded;
   const std::vector<Tensor> tensors = read_numbers(file, header);
   for (std::size_t i = 0; i < tensors.size(); ++i) loaded.tensors.add(header.entries[i].name, tensors[i]);
@@ -268,7 +157,7 @@ TensorFile load_safetensors(const std::filesystem::path& path) {
 }
 
 Metadata load_metadata(const std::filesystem::path& path) {
-  Metadata metadata = read_header(OldFile(path)).metadata;
+  Metadata metadata = detail::read_safetensors_header(OldFile(path)).metadata;
   metadata.erase(std::string(checksum_key));
   return metadata;
 }

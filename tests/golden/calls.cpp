@@ -25,6 +25,12 @@ double value(const Json& o, const char* name = "value") {   // infinities are st
   return (o[name] == "-inf" ? -1 : 1) * std::numeric_limits<double>::infinity();
 }
 
+Tensor weights(const Json& o, Dtype dtype) {   // of classes
+  if (!o.contains("weights")) return {};
+  const std::vector<double> values = o["weights"];
+  return tensor(values, {std::int64_t(values.size())}).to(dtype);
+}
+
 AttentionOptions attention_options(const Json& o, const Tensor& mask) {
   AttentionOptions options{.mask = mask, .return_weights = true};
   if (o.contains("scale"))
@@ -145,6 +151,49 @@ const std::map<std::string, Call> calls = {
     OP("slogdet", linalg::slogdet(x).logabsdet), OP("slogdet_sign", linalg::slogdet(x).sign),
     OP("matrix_power", linalg::matrix_power(x, o.at("n"))),
     OP("norm", linalg::norm(x, norm_kind(o.at("kind")), {.keepdims = o.value("keepdims", false)})),
+
+    OP("isinf", isinf(x)), OP("isfinite", isfinite(x)), OP("and", x && y), OP("or", x || y),
+    OP("log1p", log1p(x)), OP("expm1", expm1(x)), OP("floor", floor(x)), OP("ceil", ceil(x)), OP("round", round(x)),
+    OP("leaky_relu", leaky_relu(x, value(o, "slope"))), OP("elu", elu(x, value(o, "alpha"))),
+    OP("pow_tensor", pow(x, y)), OP("pow_of_number", pow(value(o, "a"), x)),
+    OP("stddev", stddev(x, VarOptions{over(o).axes, over(o).keepdims, o.value("correction", 1)})),
+    OP("prod", prod(x, over(o))), OP("any", any(x, over(o))), OP("all", surgeon::all(x, over(o))),
+    OP("argmin", argmin(x, o.at("axis"))), OP("cumprod", cumprod(x, o.at("axis"))),
+    OP("cumsum_how", cumsum(x, o.at("axis"), {o.value("reverse", false), o.value("exclusive", false)})),
+
+    OP("squeeze", squeeze(x, o.value("axes", std::vector<int>{}))), OP("unsqueeze", unsqueeze(x, o.at("axis"))),
+    OP("flatten", flatten(x, o.at("first"), o.at("last"))),
+    {"split_part", [](const List& in, const Json& o) -> List {
+       const std::size_t part = o.at("part");
+       if (o.at("size").is_array()) return {split(in[0], o["size"].get<Shape>(), o.at("axis"))[part]};
+       return {split(in[0], o["size"].get<std::int64_t>(), o.at("axis"))[part]};
+     }},
+    OP("chunk_part", chunk(x, o.at("chunks"), o.at("axis"))[o.at("part").get<std::size_t>()]),
+    OP("tile", tile(x, o.at("repeats").get<Shape>())), OP("flip", flip(x, o.at("axes").get<std::vector<int>>())),
+    OP("roll", roll(x, o.at("shift"), o.at("axis"))), OP("diagonal", diagonal(x, o.at("first"), o.at("second"))),
+    {"pad", [](const List& in, const Json& o) -> List {
+       std::vector<Padding::Width> widths;
+       for (const Json& width : o.at("widths")) widths.push_back({width.at(0), width.at(1)});
+       const std::string mode = o.at("mode");
+       const PadMode how = mode == "edge" ? PadMode::edge : mode == "reflect" ? PadMode::reflect : PadMode::constant;
+       return {pad(in[0], widths, {.mode = how, .value = o.value("value", 0.0)})};
+     }},
+    OP("take", take(x, y, o.at("axis"))),
+    OP("sort_values", sort(x, o.at("axis"), o.value("descending", false) ? Order::descending : Order::ascending).values),
+    OP("argsort", argsort(x, o.at("axis"), o.value("descending", false) ? Order::descending : Order::ascending)),
+    OP("topk_values",
+       topk(x, o.at("k"), o.at("axis"), o.value("largest", true) ? Order::descending : Order::ascending).values),
+    OP("scatter", scatter(x, o.at("axis"), y, z)), OP("bincount", bincount(x, o.value("at_least", 0))),
+    OP("einsum", einsum(o.at("spec"), in)),
+    OP("conv1d", conv1d(x, y, z, {.stride = o.value("stride", 1), .padding = o.value("padding", 0),
+                                  .dilation = o.value("dilation", 1), .groups = o.value("groups", 1)})),
+    OP("layer_norm_axes", layer_norm(x, {.axes = o.at("axes").get<std::vector<int>>(), .gamma = y, .beta = z})),
+    OP("rms_norm_bare", rms_norm(x)),
+    OP("cross_entropy_weighted", cross_entropy(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)),
+                                                      o.value("label_smoothing", 0.0), weights(o, x.dtype())})),
+    OP("nll_loss", nll_loss(x, y, {reduction(o), o.value("ignore_index", std::int64_t(-100)), weights(o, x.dtype())})),
+    OP("bce_with_logits", bce_with_logits(x, y, {reduction(o), z, input(3)})),
+    OP("kl_div", kl_div(x, y, {reduction(o), o.value("log_target", false)})),
 
     {"attention", [](const List& in, const Json& o) { return all(attend(in, o)); }},
     {"attention_float_mask", [](const List& in, const Json& o) { return all(attend(in, o, in[0].dtype())); }},

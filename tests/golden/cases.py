@@ -506,7 +506,6 @@ def layers(case):
         for width in [2, 4, 8]:
             case("rotary", N(2, 3, 8), I(40, 2, 3), base=100.0, pairs=pairs, width=width, hvp=True)
 
-
 def linear_algebra(case):
     for shape in [(1, 1), (3, 3), (4, 2), (2, 5), (2, 3, 2), (2, 1, 3, 3), (9, 7)]:
         case("singular_values", N(*shape), hvp=True)
@@ -524,4 +523,129 @@ def linear_algebra(case):
         case("solve", N(*a), N(*b), hvp=a != (9, 9))
 
 
-FAMILIES = [elementwise, reductions, shapes, indices, products, attentions, rules, heads, layers, linear_algebra]
+def functions(case):
+    for op in ["log1p", "expm1"]:
+        for shape in [(), (2, 3), (2, 0), (23, 29)]:
+            case(op, P(*shape), hvp=True)
+        case(op, V(1e-30, -1e-12, 1e-8, -0.5, 0.1, 30), hvp=True)
+    case("log1p", V(-1, 1e30, inf))
+    case("expm1", V(-1e4, -40, 88, -inf))
+    for op in ["floor", "ceil", "round"]:
+        case(op, N(2, 3))
+        case(op, V(-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, 3.0, 1e16, -7.999))
+    for op, options in [("leaky_relu", {"slope": 0.01}), ("leaky_relu", {"slope": -0.3}), ("elu", {"alpha": 1.0}),
+                        ("elu", {"alpha": 0.7})]:
+        case(op, N(3, 4), hvp=True, **options)
+        case(op, V(-1e4, -100, -1e-9, 1e-9, 5, 1e4), **options)
+    for a, b in [((2, 3), (2, 3)), ((2, 3), (3,)), ((2, 1), (1, 3)), ((), (4,)), ((0, 3), (3,)), ((5, 17), (5, 1))]:
+        case("pow_tensor", P(*a), N(*b), hvp=True)
+    case("pow_tensor", V(0, 0, 0, 2, 3, 1), V(0, 1, 2.5, 0, 1, 7))
+    case("pow_tensor", V(-2, -3, -0.5), V(2, 3, -2), grad=False)
+    for a in [2.0, 0.3]:
+        case("pow_of_number", N(2, 3), a=a, hvp=True)
+    case("isinf", ODD)
+    case("isfinite", ODD)
+    for op in ["and", "or"]:
+        case(op, M([True, True], [False, False]), M([True, False], [True, False]))
+        case(op, M([True, False]), M([True], [False]))
+    for axes in [[], [0], [-1], [0, 2], [1, -1]]:
+        case("stddev", N(2, 3, 4), axes=axes, hvp=True)
+        case("stddev", N(2, 3, 4), axes=axes, keepdims=True, correction=0)
+        case("prod", N(2, 3, 4), axes=axes, hvp=True)
+        case("any", M([[True, False], [False, False]], [[False, False], [False, False]]), axes=axes and [a % 3 for a in axes])
+        case("all", M([[True, True], [False, True]], [[True, True], [True, True]]), axes=axes and [a % 3 for a in axes])
+    case("prod", V([0.0, 2, 3], [1, 0, 0], [0, 0, 0], [2, 3, 4]), axes=[1], hvp=True)
+    case("prod", N(3, 7), axes=[1], keepdims=True, hvp=True)
+    case("prod", N(0, 3), axes=[0])
+    case("prod", L([1, 2], [3, -4]), axes=[1])
+    case("any", V(0, 0.0, nan))
+    for axis in [0, 1, -1]:
+        case("cumprod", N(2, 5, 3), axis=axis, hvp=True)
+        case("argmin", N(2, 5, 3), axis=axis)
+        for how in [{"reverse": True}, {"exclusive": True}, {"reverse": True, "exclusive": True}]:
+            case("cumsum_how", N(2, 5, 3), axis=axis, hvp=True, **how)
+    case("cumprod", V([1.0, 0, 3, 4], [0, 0, 2, 1]), axis=1, hvp=True)
+    case("argmin", V([1.0, -3, -3], [2, 2, 2], [nan, -9, nan], [1, -inf, 0]), axis=1)
+    case("argmin", L(3, 1, 1, 9), axis=0)
+
+
+def arrangements(case):
+    for shape, axes in [((2, 1, 3, 1), []), ((2, 1, 3, 1), [1]), ((2, 1, 3, 1), [-1, 1]), ((1, 1), []), ((), [])]:
+        case("squeeze", N(*shape), axes=axes, hvp=True)
+    for shape, axis in [((2, 3), 0), ((2, 3), 1), ((2, 3), 2), ((2, 3), -1), ((2, 3), -3), ((), 0)]:
+        case("unsqueeze", N(*shape), axis=axis, hvp=True)
+    for shape, first, last in [((2, 3, 4), 0, -1), ((2, 3, 4), 1, -1), ((2, 3, 4), 0, 1), ((2, 3), 1, 1), ((), 0, -1)]:
+        case("flatten", N(*shape), first=first, last=last, hvp=True)
+    for part in [0, 1, 2]:
+        case("split_part", N(2, 8), size=3, axis=1, part=part, hvp=True)
+        case("split_part", N(6, 2), size=[1, 3, 2], axis=0, part=part, hvp=True)
+        case("chunk_part", N(7, 2), chunks=3, axis=0, part=part, hvp=True)
+    for shape, repeats in [((2, 3), [2]), ((2, 3), [2, 1]), ((3,), [2, 2]), ((2, 3), [1, 1, 2]), ((2, 3), [0, 2])]:
+        case("tile", N(*shape), repeats=repeats, hvp=True)
+    for axes in [[0], [1], [-1, 0], []]:
+        case("flip", N(2, 3, 2), axes=axes, hvp=True)
+    for shift, axis in [(1, 0), (-1, 1), (5, 1), (0, 0), (-7, -1)]:
+        case("roll", N(3, 4), shift=shift, axis=axis, hvp=True)
+    for shape, first, second in [((3, 3), -2, -1), ((2, 3, 3), 1, 2), ((3, 2, 3), 0, 2), ((3, 2, 3), 2, 0)]:
+        case("diagonal", N(*shape), first=first, second=second, hvp=True)
+    for mode in ["constant", "edge", "reflect"]:
+        for widths in [[[1, 2]], [[2, 0], [0, 1]], [[0, 0]]]:
+            case("pad", N(3, 4), widths=widths, mode=mode, hvp=True)
+    case("pad", N(2, 3), widths=[[1, 1]], mode="constant", value=-1.5)
+    case("pad", N(2, 2), widths=[[5, 4]], mode="reflect", hvp=True)
+    for shape, index, axis in [((4, 3), L(0, 3, -1, 1), 0), ((4, 3), L([0, 2], [-1, -3]), 1), ((2, 3, 4), L([2, 0]), 1),
+                               ((5,), L([0, 0], [4, -5]), 0), ((2, 3), torch.tensor(-1), 1), ((2, 3, 2), L([1, 1]), -1)]:
+        case("take", N(*shape), index, axis=axis, hvp=True)
+    for axis in [0, 1, -1]:
+        for descending in [False, True]:
+            case("sort_values", N(3, 5, 2), axis=axis, descending=descending, hvp=True)
+            case("argsort", N(3, 5, 2), axis=axis, descending=descending)
+        case("topk_values", N(3, 5, 4), k=2, axis=axis, hvp=True)
+        case("topk_values", N(3, 5, 4), k=3, axis=axis, largest=False, hvp=True)
+    case("argsort", V(2, 1, 2, 1, 1), axis=0)
+    case("argsort", V(2, 1, 2, 1, 1), axis=0, descending=True)
+    case("sort_values", V(2, nan, -inf, inf, 0), axis=0, grad=False)
+    case("sort_values", V(2, nan, -inf, inf, 0), axis=0, descending=True, grad=False)
+    case("argsort", L(5, -2, 9), axis=0)
+    case("scatter", N(3, 4), L([0, 2], [3, 1], [2, 0]), N(3, 2), axis=1, hvp=True)
+    case("scatter", N(4), L(3, 0), N(2), axis=0, hvp=True)
+    case("scatter", N(3, 4), L([[2, 0, 1]]), N(1, 3), axis=0, hvp=True)
+    case("bincount", L(0, 3, 3, 1))
+    case("bincount", L(2, 2), at_least=5)
+    for spec, shapes in [("ij,jk->ik", [(2, 3), (3, 4)]), ("ij->ji", [(2, 3)]), ("ij->", [(2, 3)]), ("ij->j", [(2, 3)]),
+                         ("ii->i", [(3, 3)]), ("ii", [(3, 3)]), ("i,j->ij", [(2,), (3,)]), ("bqd,bkd->bqk", [(2, 3, 4), (2, 5, 4)]),
+                         ("bhqd,bhkd->bhqk", [(2, 2, 3, 4), (2, 2, 3, 4)]), ("ij,ij->", [(2, 3), (2, 3)]),
+                         ("ij,ij->ij", [(2, 3), (2, 3)]), ("ij,jk,kl->il", [(2, 3), (3, 4), (4, 2)]),
+                         ("...ij,...jk->...ik", [(2, 2, 3), (2, 3, 4)]), ("...i,i->...", [(2, 3, 4), (4,)]),
+                         ("...ij->...ji", [(2, 3, 4)]), ("ij,jk", [(2, 3), (3, 4)]), ("ba", [(2, 3)]), ("iij->j", [(3, 3, 2)]),
+                         ("ij,kj->ik", [(2, 3), (4, 3)]), ("abc,cd->dab", [(2, 3, 4), (4, 2)]), ("i,i,i->i", [(3,), (3,), (3,)]),
+                         ("...,...->...", [(2, 3), (3,)]), (" i j , j -> i ", [(2, 3), (3,)])]:
+        case("einsum", *[N(*shape) for shape in shapes], spec=spec, hvp=True)
+    for x, weight, bias, options in [((2, 3, 9), (4, 3, 3), True, {}), ((2, 3, 9), (4, 3, 3), False, {"stride": 2}),
+                                     ((1, 4, 8), (6, 2, 3), True, {"padding": 2, "groups": 2}),
+                                     ((2, 2, 10), (3, 2, 3), True, {"dilation": 2, "padding": 1, "stride": 3}),
+                                     ((1, 3, 5), (3, 1, 1), True, {"groups": 3})]:
+        case("conv1d", N(*x), N(*weight), *([N(weight[0])] if bias else []), hvp=True, **options)
+    for axes in [[-1], [-2, -1]]:
+        sizes = (2, 3, 4)[len(axes) * -1:]
+        case("layer_norm_axes", N(2, 3, 4), axes=axes, hvp=True)
+        case("layer_norm_axes", N(2, 3, 4), N(*sizes), axes=axes, hvp=True)
+        case("layer_norm_axes", N(2, 3, 4), N(*sizes), N(*sizes), axes=axes, hvp=True)
+    case("rms_norm_bare", N(3, 5), hvp=True)
+    for options in [{}, {"reduction": "sum"}, {"reduction": "none"}, {"ignore_index": 1}, {"label_smoothing": 0.1},
+                    {"label_smoothing": 0.3, "ignore_index": 2, "reduction": "sum"}]:
+        case("cross_entropy_weighted", N(5, 4), L(0, 1, 2, 3, 1), weights=[0.5, 1.25, 2.0, 0.75], hvp=True, **options)
+        if "label_smoothing" not in options:
+            case("nll_loss", N(5, 4), L(0, 1, 2, 3, 1), hvp=True, **options)
+            case("nll_loss", N(5, 4), L(0, 1, 2, 3, 1), weights=[0.5, 1.25, 2.0, 0.75], hvp=True, **options)
+    for reduction in ["mean", "sum", "none"]:
+        case("bce_with_logits", N(3, 4), P(3, 4), reduction=reduction, hvp=True)
+        case("bce_with_logits", N(3, 4), P(3, 4), P(4), P(4), reduction=reduction, hvp=True)
+        case("kl_div", N(3, 4), P(3, 4), reduction=reduction, hvp=True)
+        case("kl_div", N(3, 4), N(3, 4), reduction=reduction, log_target=True, hvp=True)
+    case("bce_with_logits", V(-800, 800, -30, 30), V(0, 1, 1, 0))
+    case("kl_div", V(-1, -2, -3), V(0, 1, 0.5), grad=False)
+
+
+FAMILIES = [elementwise, reductions, shapes, indices, products, attentions, rules, heads, layers, linear_algebra,
+            functions, arrangements]

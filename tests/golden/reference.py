@@ -5,6 +5,7 @@ from 0), the formula is written out.
 """
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -162,6 +163,38 @@ def attention_rules(Q, K, V, *extra, names=(), scale=True, causal=False, window=
     return weights @ V, weights, scores
 
 
+def prod(x, axes=(), keepdims=False):
+    for axis in sorted((a % max(x.dim(), 1) for a in axes_of(x, axes)), reverse=True):
+        x = x.prod(axis, keepdim=keepdims)
+    return x * 1
+
+
+def cumsum_how(x, axis, reverse=False, exclusive=False):
+    x = x.flip(axis) if reverse else x
+    y = x.cumsum(axis)
+    if exclusive:
+        y = torch.cat([torch.zeros_like(y.narrow(axis, 0, 1)), y.narrow(axis, 0, y.shape[axis] - 1)], axis)
+    return y.flip(axis) if reverse else y
+
+
+def bce_with_logits(x, target, weight=1.0, positive=1.0, reduction="mean"):
+    losses = -(positive * target * F.logsigmoid(x) + (1 - target) * F.logsigmoid(-x)) * weight
+    return {"mean": torch.mean, "sum": torch.sum, "none": lambda t: t}[reduction](losses)
+
+
+def pad(x, widths, mode="constant", value=0.0):
+    for i, (before, after) in enumerate(widths):
+        axis = x.dim() - len(widths) + i
+        n = x.shape[axis]
+        if mode == "constant":
+            ends = [torch.full(x.shape[:axis] + (w,) + x.shape[axis + 1:], value, dtype=x.dtype) for w in (before, after)]
+            x = torch.cat([ends[0], x, ends[1]], axis)
+            continue
+        shown = np.pad(np.arange(n), (before, after), mode={"edge": "edge", "reflect": "reflect"}[mode])
+        x = x.index_select(axis, torch.as_tensor(shown))
+    return x
+
+
 # ---- Layers, by the names of their parameters ------------------------------------------------------------------------
 def part(p, name, x):
     """The linear layer or the norm of that name; a norm without a bias is RmsNorm."""
@@ -317,6 +350,42 @@ OPS = {
     "rms_norm": lambda x, gamma, eps=1e-6: x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * gamma,
     "cross_entropy": cross_entropy,
     "mse_loss": lambda x, target, reduction="mean": F.mse_loss(x, target, reduction=reduction),
+
+    "isinf": torch.isinf, "isfinite": torch.isfinite, "and": torch.logical_and, "or": torch.logical_or,
+    "log1p": torch.log1p, "expm1": torch.expm1, "floor": torch.floor, "ceil": torch.ceil, "round": torch.round,
+    "leaky_relu": lambda x, slope: F.leaky_relu(x, slope), "elu": lambda x, alpha: F.elu(x, alpha),
+    "pow_tensor": torch.pow, "pow_of_number": lambda p, a: torch.pow(a, p),
+    "stddev": lambda x, axes=(), keepdims=False, correction=1:
+        torch.std(x, axes_of(x, axes), correction=correction, keepdim=keepdims),
+    "prod": prod, "any": lambda x, axes=(), keepdims=False: (x != 0).sum(axes_of(x, axes), keepdim=keepdims) > 0,
+    "all": lambda x, axes=(), keepdims=False: (x == 0).sum(axes_of(x, axes), keepdim=keepdims) == 0,
+    "argmin": lambda x, axis: x.argmin(axis), "cumprod": lambda x, axis: x.cumprod(axis),
+    "cumsum_how": cumsum_how,
+    "squeeze": lambda x, axes=(): x.reshape([n for i, n in enumerate(x.shape)
+                                             if not (n == 1 and (not axes or i in [a % x.dim() for a in axes]))]),
+    "unsqueeze": lambda x, axis: x.unsqueeze(axis), "flatten": lambda x, first=0, last=-1: torch.flatten(x, first, last),
+    "split_part": lambda x, size, axis, part: torch.split(x, size, axis)[part],
+    "chunk_part": lambda x, chunks, axis, part: torch.chunk(x, chunks, axis)[part],
+    "tile": lambda x, repeats: torch.tile(x, repeats), "flip": lambda x, axes: torch.flip(x, axes),
+    "roll": lambda x, shift, axis: torch.roll(x, shift, axis),
+    "diagonal": lambda x, first=-2, second=-1: torch.diagonal(x, 0, first, second),
+    "pad": pad, "take": lambda x, index, axis: x.index_select(axis, index.flatten() % x.shape[axis]).reshape(
+        x.shape[:axis % x.dim()] + index.shape + x.shape[axis % x.dim() + 1:]),
+    "sort_values": lambda x, axis, descending=False: torch.sort(x, dim=axis, descending=descending, stable=True).values,
+    "argsort": lambda x, axis, descending=False: torch.sort(x, dim=axis, descending=descending, stable=True).indices,
+    "topk_values": lambda x, k, axis, largest=True: torch.topk(x, k, axis, largest).values,
+    "scatter": lambda x, index, source, axis: x.scatter(axis, index, source),
+    "bincount": lambda x, at_least=0: torch.bincount(x, minlength=at_least),
+    "einsum": lambda *xs, spec: torch.einsum(spec, *xs),
+    "conv1d": lambda x, weight, bias=None, **options: F.conv1d(x, weight, bias, **options),
+    "layer_norm_axes": lambda x, *weights, axes: F.layer_norm(x, x.shape[-len(axes):], *weights),
+    "rms_norm_bare": lambda x, eps=1e-6: x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps),
+    "cross_entropy_weighted": lambda x, target, weights, **options:
+        cross_entropy(x, target, weight=torch.tensor(weights, dtype=x.dtype), **options),
+    "nll_loss": lambda x, target, weights=None, **options:
+        F.nll_loss(x, target, None if weights is None else torch.tensor(weights, dtype=x.dtype), **options),
+    "bce_with_logits": bce_with_logits,
+    "kl_div": lambda x, p, **options: F.kl_div(x, p, **options),
 
     "attention": attention,
     "attention_weights": lambda *inputs, **options: attention(*inputs, **options)[1],
