@@ -6,12 +6,14 @@
 #include <cmath>
 #include <concepts>
 #include <optional>
+#include <type_traits>
 
 #include "framework/framework.hpp"
 
 namespace surgeon {
 
-// The factor of q . k. Made from a bool, a double or a Tensor and nothing else, so that `.scale = 1` does not compile.
+// The factor of q . k. Made from a bool, a double or a Tensor and nothing else: `.scale = 1` could mean either of the
+// first two, so it does not compile, and says what to write instead.
 //   false               1
 //   true                1/sqrt(d_k)                Vaswani 2017
 //   2.5                 2.5
@@ -22,12 +24,19 @@ class Scale {
  public:
   Scale(std::same_as<bool> auto on) : kind_(on ? Kind::inverse_sqrt : Kind::none) {}
   Scale(std::same_as<double> auto factor) : kind_(Kind::number), number_(factor) {}
+  template <class Number>
+    requires(std::is_arithmetic_v<Number> && !std::same_as<Number, bool> && !std::same_as<Number, double>)
+  Scale(Number) {
+    static_assert(std::same_as<Number, bool>,   // never
+                  "write .scale = true for 1/sqrt(d_k), .scale = false for no scaling, or a double such as 1.0 or 0.5");
+  }
   Scale(Tensor learned) : kind_(Kind::learned), learned_(std::move(learned)) {}
   static Scale inverse() { return Scale(Kind::inverse); }
   static Scale log_n() { return Scale(Kind::log_n); }
 
   // n: the number of keys. std::invalid_argument for a learned scale, which is a tensor.
   double factor(std::int64_t d_k, std::int64_t n = 1) const;
+  bool counts_keys() const { return kind_ == Kind::log_n; }   // whether it changes with the number of keys
   const Tensor& learned() const { return learned_; }   // empty unless the scale is a tensor
 
  private:

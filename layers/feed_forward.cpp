@@ -1,6 +1,7 @@
 #include "layers/feed_forward.hpp"
 
 #include "framework/probe.hpp"
+#include "layers/collect.hpp"
 
 namespace surgeon {
 
@@ -26,11 +27,7 @@ Tensor FeedForward::activated(const Tensor& x, const Tensor& inner) const {
 }
 
 Parameters FeedForward::parameters() const {
-  Parameters all;
-  all.add("linear1", linear1.parameters());
-  all.add("linear2", linear2.parameters());
-  if (gate) all.add("gate", gate->parameters());
-  return all;
+  return collect("linear1", linear1, "linear2", linear2, "gate", gate);
 }
 
 }  // namespace surgeon

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "framework/errors.hpp"
+#include "layers/collect.hpp"
 
 namespace surgeon {
 
@@ -25,9 +26,7 @@ Linear::Linear(std::int64_t in, std::int64_t out, Rng& rng, Dtype dtype, bool wi
 Tensor Linear::operator()(const Tensor& x) const { return linear(x, weight, bias); }
 
 Parameters Linear::parameters() const {
-  Parameters all{{"weight", weight}};
-  if (bias.defined()) all.add("bias", bias);
-  return all;
+  return collect("weight", weight, "bias", bias);
 }
 
 }  // namespace surgeon

@@ -1,14 +1,15 @@
 #include "layers/transformer.hpp"
 
+#include <algorithm>
 #include <string>
 
 #include "framework/errors.hpp"
 #include "framework/probe.hpp"
+#include "layers/collect.hpp"
 #include "layers/initialise.hpp"
 #include "layers/masks.hpp"
 
 namespace surgeon {
-
 
 namespace {
 
@@ -29,15 +30,22 @@ Tensor over_heads(const Tensor& mask) {
   return mask.rank() == 3 ? reshape(mask, {s[0], 1, s[1], s[2]}) : mask;
 }
 
-// The rules of every block in one call.
-AttentionOptions rules_of(const TransformerConfig& config, std::int64_t T, const ForwardOptions& call) {
-  AttentionOptions rules = config.attention;
+// The rows first .. end - 1 and the columns 0 .. end - 1 of a mask or bias for a whole sequence.
+Tensor cut(Tensor table, std::int64_t first, std::int64_t end) {
+  if (table.rank() >= 1 && table.shape(-1) > 1) table = slice(table, -1, 0, end);
+  if (table.rank() >= 2 && table.shape(-2) > 1) table = slice(table, -2, first, end);
+  return table;
+}
+
+// The rules of every block in one call with tokens first .. first + T - 1. rules: the model's own.
+AttentionOptions rules_of(AttentionOptions rules, const TransformerConfig& config, std::int64_t first, std::int64_t T,
+                          const ForwardOptions& call) {
   if (rules.mask.empty()) rules.mask = call.mask;
   else if (call.mask.defined()) rules.mask = both(over_heads(rules.mask), over_heads(call.mask));
   rules.causal = rules.causal || config.causal;
   rules.rng = call.rng;
   if (config.positions == Positions::alibi) {
-    const Tensor alibi = alibi_bias(config.block.heads, T, config.block.dtype);
+    const Tensor alibi = alibi_bias(config.block.heads, T, first + T, config.block.dtype);
     rules.bias = rules.bias.empty() ? alibi : rules.bias + alibi;
   }
   return rules;
@@ -55,20 +63,31 @@ Transformer::Transformer(const TransformerConfig& asked, Rng& rng)
   initialise(parameters(), Init::gpt2, rng);
 }
 
-TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOptions& options, bool keep) const {
+Tensor Transformer::embedded(const Tensor& tokens, std::int64_t first, Rng* rng) const {
   require_value("Transformer", tokens);
   require(tokens.rank() == 2 && tokens.shape(1) >= 1 && tokens.shape(1) <= config.context, "Transformer: tokens ",
           tokens.shape(), " must be [batch, T] with T between 1 and ", config.context);
   const std::int64_t T = tokens.shape(1);
-  AttentionOptions rules = rules_of(config, T, options);
-  rules.return_weights = keep;
-
+  require(first + T <= config.context, "Transformer: ", T, T == 1 ? " token" : " tokens", " after ", first,
+          " would exceed the context of ", config.context);
   Tensor x = embedding(tokens);   // [B, T, d_model]
-  if (positions) x = (*positions)(x);
+  if (positions) x = (*positions)(x, first);
   if (config.positions == Positions::sinusoidal)
-    x = x + sinusoidal_positions(T, config.block.d_model, config.block.dtype);
-  if (config.block.dropout > 0.0) x = Dropout(config.block.dropout)(x, options.rng);
-  x = probe("embedding", x);
+    x = x + sinusoidal_positions(T, config.block.d_model, config.block.dtype, first);
+  if (config.block.dropout > 0.0) x = Dropout(config.block.dropout)(x, rng);
+  return probe("embedding", x);
+}
+
+Tensor Transformer::read_out(const Tensor& x) const {
+  const Tensor y = norm ? probe("norm", (*norm)(x)) : x;
+  if (!config.head) return y;
+  return probe("logits", head ? (*head)(y) : linear(y, embedding.weight));
+}
+
+TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOptions& options, bool keep) const {
+  Tensor x = embedded(tokens, 0, options.rng);
+  AttentionOptions rules = rules_of(config.attention, config, 0, tokens.shape(1), options);
+  rules.return_weights = keep;
   TransformerResult result;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     ProbeScope scope("blocks." + std::to_string(i));
@@ -76,9 +95,7 @@ TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOption
     x = each.output;
     if (keep) result.blocks.push_back(std::move(each));
   }
-  if (norm) x = probe("norm", (*norm)(x));
-  if (config.head) x = probe("logits", head ? (*head)(x) : linear(x, embedding.weight));
-  result.output = x;
+  result.output = read_out(x);
   return result;
 }
 
@@ -90,14 +107,39 @@ TransformerResult Transformer::look(const Tensor& tokens, const ForwardOptions& 
   return forward(tokens, options, true);
 }
 
+bool Transformer::can_step() const {
+  const AttentionOptions& rules = config.attention;
+  const bool counts_keys = rules.scale.counts_keys() || (rules.weighting == Weighting::sigmoid && !rules.sigmoid_bias);
+  return (config.causal || rules.causal) && !counts_keys && std::all_of(blocks.begin(), blocks.end(), [](const auto& b) {
+    return !b.own_attention || b.own_attention->step;
+  });
+}
+
+Tensor Transformer::step(const Tensor& tokens, TransformerCache& cache, const ForwardOptions& options) const {
+  require(can_step(), "Transformer: cannot go step by step: needs to be causal, with an attention layer that has a step, "
+          "and without a rule that depends on the number of keys (Scale::log_n, sigmoid without sigmoid_bias)");
+  require(cache.blocks.size() == blocks.size() || cache.length == 0, "Transformer: the cache has ", cache.blocks.size(),
+          " blocks, the model has ", blocks.size());
+  Tensor x = embedded(tokens, cache.length, options.rng);
+  const std::int64_t T = tokens.shape(1);
+  AttentionOptions own = config.attention;
+  own.mask = cut(own.mask, cache.length, cache.length + T);
+  own.bias = cut(own.bias, cache.length, cache.length + T);
+  const AttentionOptions rules = rules_of(std::move(own), config, cache.length, T, options);
+  TransformerCache next = cache;   // so that a refusal leaves the cache as it was
+  next.length += T;
+  next.blocks.resize(blocks.size());
+  for (std::size_t i = 0; i < blocks.size(); ++i) {
+    ProbeScope scope("blocks." + std::to_string(i));
+    x = blocks[i].step(x, next.blocks[i], rules).output;
+  }
+  const Tensor output = read_out(x);
+  cache = std::move(next);
+  return output;
+}
+
 Parameters Transformer::parameters() const {
-  Parameters all;
-  all.add("embedding", embedding.parameters());
-  if (positions) all.add("positions", positions->parameters());
-  for (std::size_t i = 0; i < blocks.size(); ++i) all.add("blocks." + std::to_string(i), blocks[i].parameters());
-  if (norm) all.add("norm", norm->parameters());
-  if (head) all.add("head", head->parameters());
-  return all;
+  return collect("embedding", embedding, "positions", positions, "blocks", blocks, "norm", norm, "head", head);
 }
 
 }  // namespace surgeon

@@ -37,12 +37,26 @@ struct TransformerResult {
   std::vector<AttentionResult> blocks;      // for each block, its output and its attention weights and scores
 };
 
+// The tokens that a Transformer has read, step by step; empty before the first. (generate.hpp uses it.)
+struct TransformerCache {
+  std::int64_t length = 0;                  // how many
+  std::vector<KeyValueCache> blocks = {};   // for each block, their keys and values
+};
+
 struct Transformer {
   // Weights start as GPT-2's (initialise.hpp); for another rule call initialise() afterwards.
   Transformer(const TransformerConfig& config, Rng& rng);
   // tokens: int64 [B, T], 1 <= T <= context. Probes: embedding, blocks.0.attention.scores, ..., norm, logits.
   Tensor operator()(const Tensor& tokens, const ForwardOptions& options = {}) const;
   TransformerResult look(const Tensor& tokens, const ForwardOptions& options = {}) const;   // with weights and scores
+  // Reads tokens [B, T] that follow those in the cache: the rows of the output that one call with all of them gives for
+  // these, to rounding, at the cost of T rows of scores. A call's mask is [..., T, all so far]; the configuration's mask
+  // and bias are cut to the same rows and columns. std::invalid_argument past the context, and for a model whose earlier
+  // rows change when tokens follow: can_step() is false.
+  Tensor step(const Tensor& tokens, TransformerCache& cache, const ForwardOptions& options = {}) const;
+  // Whether step may be called: the model is causal, its own attention (if any) has a step, and no rule counts the keys
+  // (Scale::log_n, and Weighting::sigmoid without a sigmoid_bias).
+  bool can_step() const;
   // embedding.weight, positions.weight, blocks.0.norm1.weight, ..., norm.weight, head.weight unless tied
   Parameters parameters() const;
 
@@ -55,6 +69,8 @@ struct Transformer {
 
  private:
   TransformerResult forward(const Tensor& tokens, const ForwardOptions& options, bool keep) const;
+  Tensor embedded(const Tensor& tokens, std::int64_t first, Rng* rng) const;
+  Tensor read_out(const Tensor& x) const;
 };
 
 }  // namespace surgeon

@@ -4,9 +4,11 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "framework/optim.hpp"
 #include "layers/layers.hpp"
 
 using namespace surgeon;
@@ -154,6 +156,47 @@ TEST_CASE("MultiHeadAttention: grouped queries are the same as heads of keys tha
   CHECK(off(grouped(x).output, full(x).output) < 1e-13);
 }
 
+TEST_CASE("MultiHeadAttention: cross attention takes queries from x, keys and values from the memory") {
+  Rng rng(4);
+  const Tensor x = randn({2, 3, 8}, rng, f64), memory = randn({2, 5, 8}, rng, f64);
+  const MultiHeadAttention layer(8, 4, {.kv_heads = 2}, rng, f64);
+  const Tensor mask = padding_mask({5, 2}, 5);
+  const AttentionResult result = layer(x, memory, {.mask = mask, .return_weights = true});
+  const auto head = [](const Tensor& y, std::int64_t h) { return slice(y, 2, 2 * h, 2 * h + 2); };
+  std::vector<Tensor> heads;
+  for (std::int64_t h = 0; h < 4; ++h) {
+    const AttentionResult one =
+        attention(head(layer.W_q(x), h), head(layer.W_k(memory), h / 2), head(layer.W_v(memory), h / 2),
+                  {.mask = mask, .return_weights = true});
+    heads.push_back(one.output);
+    for (std::int64_t b = 0; b < 2; ++b)
+      CHECK(off(slice(result.weights, 0, 4 * b + h, 4 * b + h + 1), slice(one.weights, 0, b, b + 1)) < 1e-13);
+  }
+  CHECK(off(result.output, layer.W_o(concat(heads, -1))) < 1e-13);
+  CHECK(off(layer(x, memory, {.mask = mask}).output, result.output) < 1e-13);
+  CHECK(off(layer(x, x).output, layer(x).output) == 0.0);   // of itself, it is self attention
+  CHECK(off(layer(x, {}).output, layer(x).output) == 0.0);  // {} are options
+  const auto f = [&](const std::vector<Tensor>& in) { return layer(in[0], in[1], {.mask = mask}).output; };
+  CHECK(gradcheck(f, {x, memory}, {.order = 2}));
+}
+
+TEST_CASE("MultiHeadAttention refuses a memory that does not fit") {
+  Rng rng(1);
+  const MultiHeadAttention layer(8, 2, rng);
+  const Tensor x = zeros({2, 3, 8});
+  CHECK_THROWS_WITH_AS(layer(x, zeros({2, 3, 9})), "MultiHeadAttention: memory [2, 3, 9] must be [batch, T, 8]",
+                       std::invalid_argument);
+  CHECK_THROWS_WITH_AS(layer(x, zeros({1, 5, 8})),
+                       "MultiHeadAttention: x [2, 3, 8] and memory [1, 5, 8]: batch sizes 2 and 1 differ",
+                       std::invalid_argument);
+  CHECK_THROWS_AS(layer(x, Tensor()), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(layer(x, zeros({2, 0, 8})), doctest::Contains("there are no keys"), std::invalid_argument);
+  CHECK_THROWS_AS(layer(x, zeros({2, 5, 8}, f64)), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(MultiHeadAttention()(x), doctest::Contains("[2, 3, 8] must be [batch, T, 0]"),
+                       std::invalid_argument);
+  CHECK(MultiHeadAttention().parameters().size() == 0);
+}
+
 TEST_CASE("MultiHeadAttention: a learned scale starts at its number and gets gradients") {
   Rng rng(4), same(4);
   const MultiHeadAttention learned(8, 2, {.learned_scale = 0.5}, rng, f64), plain(8, 2, same, f64);
@@ -232,6 +275,96 @@ TEST_CASE("rotary: keeps lengths, and the product of two turned vectors depends 
   CHECK_THROWS_WITH_AS(rotary(zeros({2, 3})), doctest::Contains("even"), std::invalid_argument);
 }
 
+TEST_CASE("positions with a first place are rows of the longer table") {
+  CHECK(off(sinusoidal_positions(3, 6, f64, 4), slice(sinusoidal_positions(7, 6, f64), 0, 4)) == 0.0);
+  CHECK(off(alibi_bias(3, 2, 7, f64), slice(alibi_bias(3, 7, f64), 1, 5)) == 0.0);
+  CHECK(off(alibi_bias(3, 7, 7, f64), alibi_bias(3, 7, f64)) == 0.0);
+  CHECK_THROWS_WITH_AS(alibi_bias(3, 8, 7), "alibi_bias: heads = 3, Tq = 8, Tk = 7: needs at least one head and "
+                       "0 <= Tq <= Tk", std::invalid_argument);
+  Rng rng(1);
+  const LearnedPositions learned(7, 2, rng, f64);
+  CHECK(off(learned(zeros({2, 3, 2}, f64), 4), broadcast_to(slice(learned.weight, 0, 4, 7), {2, 3, 2})) == 0.0);
+  for (const std::int64_t first : {-1, 5})
+    CHECK_THROWS_AS(learned(zeros({2, 3, 2}, f64), first), std::invalid_argument);
+  CHECK_THROWS_WITH_AS(learned(zeros({2, 3, 2}, f64), 5),
+                       "LearnedPositions: positions 5 to 7 are not all within the 7 learned ones",
+                       std::invalid_argument);
+  const Tensor x = randn({2, 7, 6}, rng, f64);
+  CHECK(off(rotary(slice(x, 1, 4), {.first = 4}), slice(rotary(x), 1, 4)) == 0.0);
+}
+
+TEST_CASE("rotary: each pair is turned by its position times its frequency, halves or interleaved, in the width given") {
+  Rng rng(1);
+  const Tensor x = randn({2, 3, 2, 8}, rng, f64);   // [B, T, heads, d]
+  const Tensor places = tensor({5, 0, 2, 9, 1, 1}, {2, 3});
+  for (const RotaryPairs pairs : {RotaryPairs::halves, RotaryPairs::interleaved})
+    for (const std::int64_t width : {8, 4, 2}) {
+      const Tensor y = rotary(x, {.base = 50.0, .positions = places, .pairs = pairs, .width = width,
+                                  .axis_of_places = 1});
+      double worst = 0.0;
+      for (std::int64_t b = 0; b < 2; ++b)
+        for (std::int64_t t = 0; t < 3; ++t)
+          for (std::int64_t h = 0; h < 2; ++h) {
+            for (std::int64_t i = 0; i < width / 2; ++i) {
+              const std::int64_t p = pairs == RotaryPairs::halves ? i : 2 * i;
+              const std::int64_t q = pairs == RotaryPairs::halves ? i + width / 2 : 2 * i + 1;
+              const double angle = places.at({b, t}) * std::pow(50.0, -2.0 * double(i) / double(width));
+              const double c = std::cos(angle), s = std::sin(angle), u = x.at({b, t, h, p}), v = x.at({b, t, h, q});
+              worst = std::max({worst, std::abs(y.at({b, t, h, p}) - (u * c - v * s)),
+                                std::abs(y.at({b, t, h, q}) - (v * c + u * s))});
+            }
+            for (std::int64_t i = width; i < 8; ++i)
+              worst = std::max(worst, std::abs(y.at({b, t, h, i}) - x.at({b, t, h, i})));
+          }
+      CHECK(worst < 1e-14);
+      const auto f = [&](const std::vector<Tensor>& in) {
+        return rotary(in[0], {.positions = places, .pairs = pairs, .width = width, .axis_of_places = 1});
+      };
+      CHECK(gradcheck(f, {x}, {.order = 2}));
+    }
+}
+
+TEST_CASE("rotary: positions may be one row for all, and a base alone still means what it did") {
+  Rng rng(1);
+  const Tensor x = randn({2, 3, 4}, rng, f64), places = tensor({4, 5, 6}, {3});
+  CHECK(off(rotary(x, {.positions = places}), rotary(x, {.first = 4})) == 0.0);
+  CHECK(off(rotary(x, {.positions = stack({places, places}, 0)}), rotary(x, {.first = 4})) == 0.0);
+  CHECK(off(rotary(x, 100.0), rotary(x, {.base = 100.0})) == 0.0);
+  CHECK(off(rotary(x, 100, 0), rotary(x, {.base = 100.0, .axis_of_places = 0})) == 0.0);
+  CHECK(off(rotary(x, {}), rotary(x)) == 0.0);
+  CHECK(rotary(zeros({2, 3, 5}), {.width = 4}).shape() == Shape{2, 3, 5});
+}
+
+TEST_CASE("rotary refuses bad options in one sentence") {
+  const Tensor x = zeros({2, 3, 4});
+  const auto refused = [&](const std::string& sentence, const RotaryOptions& options) {
+    CHECK_THROWS_WITH_AS(rotary(x, options), sentence.c_str(), std::invalid_argument);
+  };
+  refused("rotary: x [2, 3, 4]: the width must be even and at most the size of the last axis, not 3", {.width = 3});
+  refused("rotary: x [2, 3, 4]: the width must be even and at most the size of the last axis, not 6", {.width = 6});
+  refused("rotary: x [2, 3, 4]: the width must be even and at most the size of the last axis, not -2", {.width = -2});
+  refused("rotary: base = 0 must be positive", {.base = 0.0});
+  refused("rotary: positions int64 [2] must be int64 [3] or [2, 3] for x [2, 3, 4]", {.positions = tensor({1, 2}, {2})});
+  refused("rotary: positions float32 [3] must be int64 [3] or [2, 3] for x [2, 3, 4]", {.positions = zeros({3})});
+  CHECK_THROWS_WITH_AS(rotary(zeros({2, 3, 5})), "rotary: x [2, 3, 5]: the last axis must have an even size",
+                       std::invalid_argument);
+}
+
+TEST_CASE("MultiHeadAttention: rotary pairs and width reach the heads") {
+  Rng rng(1), same(1);
+  const MultiHeadConfig config{.rotary_base = 100.0, .rotary_width = 2, .rotary_pairs = RotaryPairs::interleaved};
+  const MultiHeadAttention turned(8, 2, config, rng, f64), plain(8, 2, same, f64);
+  const Tensor x = randn({1, 3, 8}, rng, f64);
+  const auto heads = [&](const Linear& W) {   // [B, heads, T, d_k]
+    return rotary(permute(reshape(W(x), {1, 3, 2, 4}), {0, 2, 1, 3}),
+                  {.base = 100.0, .pairs = RotaryPairs::interleaved, .width = 2});
+  };
+  const Tensor V = permute(reshape(plain.W_v(x), {1, 3, 2, 4}), {0, 2, 1, 3});
+  const Tensor joined = reshape(permute(attention(heads(plain.W_q), heads(plain.W_k), V).output, {0, 2, 1, 3}),
+                                {1, 3, 8});
+  CHECK(off(turned(x).output, plain.W_o(joined)) < 1e-13);
+}
+
 TEST_CASE("Dropout drops only where there are random numbers") {
   const Dropout layer(0.25);
   const Tensor x = ones({10000}, f64);
@@ -275,6 +408,112 @@ TEST_CASE("TransformerBlock: the norm before and after each half") {
     }
     CHECK(off(block(x).output, expected) < 1e-13);
   }
+}
+
+namespace {
+
+// softmax(Q) (softmax(K)^T V), without a T x T table. Shen 2018, arXiv 1812.01243; causal: the sums run up to each query.
+struct LinearAttention {
+  LinearAttention(std::int64_t d, Rng& rng, Dtype dtype)
+      : W_q(d, d, rng, dtype), W_k(d, d, rng, dtype), W_v(d, d, rng, dtype) {}
+  Tensor operator()(const Tensor& x, const AttentionOptions& options) const {
+    const Shape s = x.shape();   // [B, T, d]
+    const Tensor Q = softmax(W_q(x), -1), K = exp(W_k(x)), V = W_v(x);
+    const Tensor pairs = reshape(K, {s[0], s[1], s[2], 1}) * reshape(V, {s[0], s[1], 1, s[2]});
+    const Tensor KV = options.causal ? cumsum(pairs, 1) : sum(pairs, Over{{1}, true});
+    const Tensor Z = options.causal ? cumsum(K, 1) : sum(K, Over{{1}, true});
+    return sum(reshape(Q / Z, {s[0], s[1], s[2], 1}) * KV, -2);
+  }
+  Parameters parameters() const { return collect("W_q", W_q, "W_k", W_k, "W_v", W_v); }
+  Linear W_q, W_k, W_v;
+};
+
+TransformerConfig with_linear_attention() {
+  TransformerConfig config = tiny();
+  config.block.make_attention = [](const BlockConfig& c, Rng& rng) {
+    return LinearAttention(c.d_model, rng, c.dtype);
+  };
+  return config;
+}
+
+}  // namespace
+
+TEST_CASE("an attention layer of one's own: a Transformer names, starts, trains and saves it like its own") {
+  Rng rng(1);
+  const Transformer model(with_linear_attention(), rng);
+  const std::string all = names(model.parameters());
+  CHECK(all.find("blocks.1.attention.W_k.weight[4, 4] ") != std::string::npos);
+  CHECK(all.find("W_o") == std::string::npos);
+  shake(model.parameters());
+  const Tensor input = tokens({2, 4}, 7), target = tokens({2, 4}, 7, 8);
+  CHECK(off(slice(model(input), 1, 0, 2), model(slice(input, 1, 0, 2))) < 1e-13);   // causal reaches it
+  const Tensor loss = cross_entropy(model(input), target);
+  const std::vector<Tensor> gradients = grad(loss, model.parameters().tensors());
+  std::size_t i = 0;
+  for (const auto& named : model.parameters())   // a key's bias is a factor of both sums: it cancels
+    CHECK((max(abs(gradients[i++])).item() > 1e-9) == !named.first.ends_with("W_k.bias"));
+  CHECK(model.look(input).blocks[0].weights.empty());
+  AdamW optimizer(model.parameters(), {.lr = 0.05});
+  for (int step = 0; step < 30; ++step)
+    optimizer.step(grad(cross_entropy(model(input), target), optimizer.parameters().tensors()));
+  CHECK(cross_entropy(model(input), target).item() < 0.5 * loss.item());
+}
+
+TEST_CASE("an attention layer of one's own: in a block it stands where MultiHeadAttention does") {
+  Rng rng(1);
+  BlockConfig config = with_linear_attention().block;
+  const TransformerBlock block(config, rng);
+  const Tensor x = randn({2, 3, 4}, rng, f64);
+  REQUIRE(block.own_attention);
+  const Tensor y = x + block.own_attention->forward(block.norm1(x), {}).output;
+  CHECK(off(block(x).output, y + block.feed_forward(block.norm2(y))) < 1e-13);
+  const auto f = [&](const std::vector<Tensor>& in) { return block(in[0], {.causal = true}).output; };
+  CHECK(gradcheck(f, {x}, {.order = 2}));
+  KeyValueCache cache;
+  CHECK_THROWS_WITH_AS(block.step(x, cache), doctest::Contains("has no step"), std::invalid_argument);
+
+  config.make_attention = [](const BlockConfig& c, Rng& draw) { return MultiHeadAttention(c.d_model, c.heads, draw, c.dtype); };
+  Rng a(7), b(7);
+  const TransformerBlock own(config, a);
+  config.make_attention = {};
+  const TransformerBlock usual(config, b);
+  CHECK(off(own(x).output, usual(x).output) == 0.0);
+  CHECK(names(own.parameters()) == names(usual.parameters()));
+  KeyValueCache mine, theirs;   // MultiHeadAttention has a step, so the block has one too
+  CHECK(off(own.step(x, mine).output, usual.step(x, theirs).output) == 0.0);
+  CHECK(mine.length() == 3);
+}
+
+TEST_CASE("an attention layer of one's own: what it gives must have x's shape, and without a step generate still works") {
+  struct Halved {
+    Tensor operator()(const Tensor& x, const AttentionOptions&) const { return slice(x, 2, 0, 2); }
+    Parameters parameters() const { return {}; }
+  };
+  TransformerConfig config = tiny();
+  config.block.make_attention = [](const BlockConfig&, Rng&) { return Halved(); };
+  Rng rng(1);
+  CHECK_THROWS_WITH_AS(Transformer(config, rng)(tokens({1, 2}, 7)),
+                       "TransformerBlock: its own attention layer gave [1, 2, 2] for x [1, 2, 4]",
+                       std::invalid_argument);
+  const Transformer model(with_linear_attention(), rng);
+  shake(model.parameters());
+  CHECK(!model.can_step());
+  const Tensor start = tokens({2, 3}, 7), made = generate(model, start, 2);
+  CHECK(off(slice(made, 1, 3, 4), argmax(slice(model(start), 1, -1), -1)) == 0.0);
+}
+
+TEST_CASE("collect: tensors, layers, optionals and vectors by name; what is empty is left out") {
+  Rng rng(1);
+  const Linear with(2, 3, rng), without(3, 1, rng, Dtype::float32, false);
+  const Parameters all = collect("gain", ones({4}), "none", Tensor(), "in", with, "gate", std::optional<Linear>(),
+                                 "out", std::optional<Linear>(without), "blocks", std::vector<Linear>{with, without},
+                                 "tables", std::vector<Tensor>{ones({1}), Tensor()}, "own", Parameters{{"a", ones({2})}});
+  CHECK(names(all) == "gain[4] in.weight[3, 2] in.bias[3] out.weight[1, 3] blocks.0.weight[3, 2] blocks.0.bias[3] "
+                      "blocks.1.weight[1, 3] tables.0[1] own.a[2] ");
+  CHECK(all["in.weight"].same(with.weight));
+  CHECK(collect().size() == 0);
+  CHECK_THROWS_WITH_AS(collect("a", ones({1}), "a", ones({1})), doctest::Contains("two are named a"),
+                       std::invalid_argument);
 }
 
 TEST_CASE("Transformer: names as in PyTorch's state dicts") {
@@ -360,6 +599,49 @@ TEST_CASE("Transformer: padding that is masked changes nothing for the tokens be
   const ForwardOptions options{.mask = padding_mask({3}, 5)};
   const Tensor a = model(tensor({1, 2, 3, 0, 0}, {1, 5}), options), b = model(tensor({1, 2, 3, 6, 5}, {1, 5}), options);
   CHECK(off(slice(a, 1, 0, 3), slice(b, 1, 0, 3)) == 0.0);
+}
+
+TEST_CASE("padding masks: left and right, from lengths") {
+  const auto rows = [](const Tensor& mask) {
+    std::string text;
+    for (const bool real : mask.values<bool>()) text += real ? '1' : '0';
+    return text;
+  };
+  CHECK(rows(padding_mask({2, 0, 3}, 3)) == "110000111");
+  CHECK(rows(padding_mask({2, 0, 3}, 3, Side::right)) == "110000111");
+  CHECK(rows(padding_mask({2, 0, 3}, 3, Side::left)) == "011000111");
+  CHECK(padding_mask({2, 0, 3}, 3, Side::left).shape() == Shape{3, 1, 3});
+  CHECK(rows(both(padding_mask({2}, 3, Side::left), causal_mask(3))) == "000010011");
+  CHECK_THROWS_WITH_AS(padding_mask({4}, 3, Side::left), "padding_mask: length 4 must be between 0 and T = 3",
+                       std::invalid_argument);
+}
+
+TEST_CASE("Transformer: padding on either side changes nothing, alone or with causal, in value or gradient") {
+  const Tensor words = tensor({1, 2, 3}, {1, 3});
+  const auto padded = [&](std::int64_t with, Side side) {
+    const Tensor filler = tensor({with, 6 - with}, {1, 2});
+    return side == Side::right ? concat({words, filler}, 1) : concat({filler, words}, 1);
+  };
+  for (const Positions positions : {Positions::none, Positions::rotary, Positions::alibi})   // no place of its own
+    for (const bool causal : {false, true})
+      for (const Side side : {Side::right, Side::left}) {
+        TransformerConfig config = tiny();
+        config.positions = positions;
+        config.causal = causal;
+        config.tied = false;
+        Rng rng(1);
+        const Transformer model(config, rng);
+        shake(model.parameters());
+        const ForwardOptions options{.mask = padding_mask({3}, 5, side)};
+        const std::int64_t from = side == Side::right ? 0 : 2;
+        const auto kept = [&](const Tensor& y) { return slice(y, 1, from, from + 3); };
+        const Tensor a = kept(model(padded(0, side), options));
+        CHECK(off(a, kept(model(padded(5, side), options))) == 0.0);
+        CHECK(off(a, model(words)) < 1e-12);
+        const auto [d] = grad(sum(a * a), {model.embedding.weight});
+        CHECK(max(abs(slice(d, 0, 6))).item() == 0.0);   // of the filler
+        CHECK(max(abs(slice(d, 0, 1, 4))).item() > 0.0);
+      }
 }
 
 TEST_CASE("Transformer: the rules of its configuration and those of a call hold together") {
