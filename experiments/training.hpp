@@ -29,6 +29,7 @@ struct TrainKnobs {
   double lr = 1e-3, weight_decay = 0.01, momentum = 0.9, clip = 1.0, outliers = 0.0;
   std::int64_t warmup = 100, steps = 600, batch = 64, accumulate = 1;
   bool overfit_one_batch = false;
+  MakeAttention make_attention = {};   // no option, set in code: an attention layer of one's own in every block
 };
 
 // Add all options but the task, the file and the scale, and check how they go together with before_check(): what an
@@ -66,7 +67,7 @@ struct HeadLook {
 struct WeightLook { std::string name; Sizes gradient; };    // over the elements of one parameter, of |dL/dw|
 struct Look {
   std::int64_t step = 0;
-  std::vector<HeadLook> heads = {};
+  std::vector<HeadLook> heads = {};      // none of a layer whose attention is its own (TrainKnobs::make_attention)
   std::vector<WeightLook> weights = {};
 };
 struct WeightUpdate { std::string name; double ratio; };    // |w - w before| / |w before|

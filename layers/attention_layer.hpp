@@ -13,11 +13,11 @@
 namespace surgeon {
 
 // Holds any layer that has
-//   layer(x, options)             x [B, T, d_model] -> a Tensor [B, T, d_model], or an AttentionResult with it as output.
-//                                 It should heed what of the options it knows: causal, mask, bias (ALiBi), window, rng.
+//   layer(x, options)               x [B, T, d_model] -> a Tensor of the same shape, or an AttentionResult with such an
+//                                   output. Of the options (causal, mask, bias, window, ...) it follows those it knows.
 //   layer.parameters()
-//   layer.step(x, cache, options) optional: x follows the tokens in a KeyValueCache&, and is added to it. What K and V
-//                                 hold there is the layer's own affair, but K.shape(1) must count the tokens.
+//   layer.step(x, cache, options)   optional: x follows the tokens in a KeyValueCache&, to which it is added. What K and
+//                                   V hold there is up to the layer.
 struct AttentionLayer {
   template <class Layer>
     requires(!std::same_as<Layer, AttentionLayer> &&

@@ -11,9 +11,9 @@ struct GenerateOptions {
   Rng* rng = nullptr;         // for the draws; without them the likeliest token each time, the first of equals
 };
 
-// int64 [B, T] -> [B, T + n]: the tokens given and n more, each read off the logits of the last place. Each new token costs
-// time in proportion to those so far; in a model that cannot go step by step (Transformer::can_step), one call with all of
-// them. Builds no graph, and drops nothing. std::invalid_argument when T + n exceeds the model's context, for a model
+// int64 [B, T] -> [B, T + n]: the tokens given and n more, each chosen by the logits of the last place. A new token
+// costs time in proportion to those so far; in a model that cannot go step by step (Transformer::can_step), a call with
+// all of them. Builds no graph; no dropout. std::invalid_argument when T + n exceeds the model's context, for a model
 // without a head, options outside their range, and logits that are nan or +inf when there is something to draw.
 Tensor generate(const Transformer& model, const Tensor& tokens, std::int64_t n, const GenerateOptions& options = {});
 

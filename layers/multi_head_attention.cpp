@@ -80,7 +80,8 @@ AttentionResult MultiHeadAttention::step(const Tensor& x, KeyValueCache& cache, 
   return result;
 }
 
-AttentionResult MultiHeadAttention::cross(const Tensor& x, const Tensor& memory, const AttentionOptions& options) const {
+AttentionResult MultiHeadAttention::cross(const Tensor& x, const Tensor& memory,
+                                          const AttentionOptions& options) const {
   check_tokens("x", x, d_model);
   check_tokens("memory", memory, d_model);
   require(memory.shape(0) == x.shape(0), "MultiHeadAttention: x ", x.shape(), " and memory ", memory.shape(),

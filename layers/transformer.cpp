@@ -110,14 +110,15 @@ TransformerResult Transformer::look(const Tensor& tokens, const ForwardOptions& 
 bool Transformer::can_step() const {
   const AttentionOptions& rules = config.attention;
   const bool counts_keys = rules.scale.counts_keys() || (rules.weighting == Weighting::sigmoid && !rules.sigmoid_bias);
-  return (config.causal || rules.causal) && !counts_keys && std::all_of(blocks.begin(), blocks.end(), [](const auto& b) {
-    return !b.own_attention || b.own_attention->step;
+  const bool all_step = std::all_of(blocks.begin(), blocks.end(), [](const TransformerBlock& block) {
+    return !block.own_attention || block.own_attention->step;
   });
+  return (config.causal || rules.causal) && !counts_keys && all_step;
 }
 
 Tensor Transformer::step(const Tensor& tokens, TransformerCache& cache, const ForwardOptions& options) const {
-  require(can_step(), "Transformer: cannot go step by step: needs to be causal, with an attention layer that has a step, "
-          "and without a rule that depends on the number of keys (Scale::log_n, sigmoid without sigmoid_bias)");
+  require(can_step(), "Transformer: cannot go step by step: it must be causal, its attention must have a step, and no "
+          "rule may depend on the number of keys (Scale::log_n, sigmoid without sigmoid_bias)");
   require(cache.blocks.size() == blocks.size() || cache.length == 0, "Transformer: the cache has ", cache.blocks.size(),
           " blocks, the model has ", blocks.size());
   Tensor x = embedded(tokens, cache.length, options.rng);

@@ -49,10 +49,11 @@ struct Transformer {
   // tokens: int64 [B, T], 1 <= T <= context. Probes: embedding, blocks.0.attention.scores, ..., norm, logits.
   Tensor operator()(const Tensor& tokens, const ForwardOptions& options = {}) const;
   TransformerResult look(const Tensor& tokens, const ForwardOptions& options = {}) const;   // with weights and scores
-  // Reads tokens [B, T] that follow those in the cache: the rows of the output that one call with all of them gives for
-  // these, to rounding, at the cost of T rows of scores. A call's mask is [..., T, all so far]; the configuration's mask
-  // and bias are cut to the same rows and columns. std::invalid_argument past the context, and for a model whose earlier
-  // rows change when tokens follow: can_step() is false.
+  // Reads tokens [B, T] that follow those in the cache, and adds them to it. The result has the rows for these that one
+  // call with all tokens would give, but for rounding, at the cost of T rows of scores. A call's mask is [..., T, all
+  // so far]; the configuration's mask and bias are cut to these rows and columns. std::invalid_argument past the
+  // context, and for a model whose earlier rows change when tokens follow (can_step() is false); the cache then stays
+  // as it was.
   Tensor step(const Tensor& tokens, TransformerCache& cache, const ForwardOptions& options = {}) const;
   // Whether step may be called: the model is causal, its own attention (if any) has a step, and no rule counts the keys
   // (Scale::log_n, and Weighting::sigmoid without a sigmoid_bias).

@@ -7,17 +7,12 @@
 #include <vector>
 
 #include "layers/layers.hpp"
+#include "tests/layer_tools.hpp"
 
 using namespace surgeon;
+using namespace surgeon::tests;
 
 namespace {
-
-constexpr Dtype f64 = Dtype::float64;
-
-double off(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.shape() == b.shape());
-  return a.size() == 0 ? 0.0 : max(abs(a - b)).item();
-}
 
 TransformerConfig small() {
   TransformerConfig config{.vocabulary = 11, .context = 9, .layers = 2};
@@ -187,7 +182,8 @@ TEST_CASE("generate: tokens are drawn with the probabilities of softmax at that 
   for (const double temperature : {1.0, 2.5})
     for (const std::int64_t top_k : {0, 4, 50}) {
       Rng rng(7);
-      const Tensor drawn = slice(generate(model, many, 1, {.temperature = temperature, .top_k = top_k, .rng = &rng}), 1, 3);
+      const GenerateOptions options{.temperature = temperature, .top_k = top_k, .rng = &rng};
+      const Tensor drawn = slice(generate(model, many, 1, options), 1, 3);
       const Tensor share = mean(one_hot(reshape(drawn, {draws}), 11, f64), 0);
       Tensor kept = logits / temperature;
       if (top_k == 4) {

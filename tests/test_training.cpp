@@ -471,4 +471,25 @@ TEST_CASE("surgeon twins and compare run, and say where things part") {
   CHECK(compare("b", "a").exit == 1);
 }
 
+TEST_CASE("a Trainer takes an attention layer of one's own, and looks at its weights without heads") {
+  struct Average {   // of the tokens so far
+    Tensor operator()(const Tensor& x, const AttentionOptions&) const {
+      return W(cumsum(x, 1)) / reshape(arange(1.0, double(x.shape(1)) + 1.0, 1.0, x.dtype()), {x.shape(1), 1});
+    }
+    Parameters parameters() const { return W.parameters(); }
+    Linear W;
+  };
+  TrainKnobs k = tiny();
+  k.make_attention = [](const BlockConfig& c, Rng& rng) {
+    return Average{Linear(c.d_model, c.d_model, rng, c.dtype)};
+  };
+  Trainer trainer = trainer_of(k);
+  CHECK(trainer.model().parameters().contains("blocks.1.attention.weight"));
+  const Look before = trainer.look();
+  CHECK(before.heads.empty());
+  CHECK(before.weights.size() == trainer.model().parameters().size());
+  for (int i = 0; i < 3; ++i) CHECK(trainer.step().gradient_norm > 0.0);
+  CHECK(trainer.updates().size() == before.weights.size());
+}
+
 }

@@ -126,7 +126,7 @@ TransformerConfig model_config(const TrainKnobs& k, const Task& task, Dtype dtyp
                   .norm_place = choice(k.norm_place, norm_places),
                   .norm = choice(k.norm, norm_names),
                   .activation = choice(k.activation, activation_names), .dropout = k.dropout,
-                  .projections = {.kv_heads = k.kv_heads}, .dtype = dtype};
+                  .projections = {.kv_heads = k.kv_heads}, .dtype = dtype, .make_attention = k.make_attention};
   config.positions = choice(k.positions, position_names);
   config.tied = !k.untied;
   config.attention.qk_norm = choice(k.qk_norm, qk_norm_names);

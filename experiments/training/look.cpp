@@ -90,7 +90,8 @@ Look Trainer::look() {
   const Tensor loss =
       loss_of(first_of(batch_at(done_, 0), std::max<std::int64_t>(most_weights / weights, 1)), nullptr);
   std::vector<Tensor> asked = parameters_.tensors();
-  for (std::int64_t layer = 0; layer < knobs_.layers; ++layer)
+  const std::int64_t measured = knobs_.make_attention ? 0 : knobs_.layers;   // layers with heads to look at
+  for (std::int64_t layer = 0; layer < measured; ++layer)
     for (const char* name : {"Q", "K", "V"}) asked.push_back(seen[inside(layer, name)]);
   const std::vector<Tensor> gradients = grad(loss, asked);
 
@@ -99,7 +100,7 @@ Look Trainer::look() {
     const Tensor sizes = abs(gradients[look.weights.size()]).to(Dtype::float64);
     look.weights.push_back({name, sizes_of(sizes.values<double>())});
   }
-  for (std::int64_t layer = 0; layer < knobs_.layers; ++layer) {
+  for (std::int64_t layer = 0; layer < measured; ++layer) {
     std::vector<HeadLook> heads(static_cast<std::size_t>(knobs_.heads));
     for (std::size_t h = 0; h < heads.size(); ++h) heads[h].layer = layer, heads[h].head = std::int64_t(h);
     measure_attention(heads, seen[inside(layer, "scores")], seen[inside(layer, "weights")], knobs_.weighting);

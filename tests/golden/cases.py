@@ -499,6 +499,13 @@ def layers(case):
     gpt("alibi", tied=False, activation="gelu_tanh")
     gpt("none", norm="rms", window=2, weighting="off_by_one", qk_norm="rms")
 
+    for padded in ["left", "right"]:
+        p = {name: t for w in ["W_q", "W_k", "W_v", "W_o"] for name, t in linear_of(w, 8, 8, True).items()}
+        model("cross_attention", N(2, 3, 8), N(2, 5, 8), parameters=p, heads=2, lengths=[5, 2], padded=padded)
+    for pairs in ["halves", "interleaved"]:
+        for width in [2, 4, 8]:
+            case("rotary", N(2, 3, 8), I(40, 2, 3), base=100.0, pairs=pairs, width=width, hvp=True)
+
 
 def linear_algebra(case):
     for shape in [(1, 1), (3, 3), (4, 2), (2, 5), (2, 3, 2), (2, 1, 3, 3), (9, 7)]:

@@ -106,8 +106,24 @@ Answer transformer_loss(const List& in, const Json& o) {
   return {{cross_entropy(model(in[0]), in[1])}, targets};
 }
 
+Answer cross_attention(const List& in, const Json& o) {
+  Rng rng(1);
+  const MultiHeadAttention layer(in[0].shape(-1), o.at("heads"), rng, in[0].dtype());
+  List targets = assigned(layer.parameters(), in, 2, o);
+  targets.insert(targets.begin(), {in[0], in[1]});
+  const Side padded = o.at("padded") == "left" ? Side::left : Side::right;
+  const Tensor mask = padding_mask(o.at("lengths").get<std::vector<std::int64_t>>(), in[1].shape(1), padded);
+  return {{layer(in[0], in[1], {.mask = mask}).output}, targets};
+}
+
+Answer rotary_by_positions(const List& in, const Json& o) {
+  const RotaryPairs pairs = o.at("pairs") == "halves" ? RotaryPairs::halves : RotaryPairs::interleaved;
+  return {{rotary(in[0], {.base = o.at("base"), .positions = in[1], .pairs = pairs, .width = o.at("width")})}, {in[0]}};
+}
+
 const std::map<std::string, std::function<Answer(const List&, const Json&)>> layers_by_name = {
-    {"feed_forward", feed_forward_layer}, {"transformer_block", block_layer}, {"transformer_loss", transformer_loss}};
+    {"feed_forward", feed_forward_layer}, {"transformer_block", block_layer}, {"transformer_loss", transformer_loss},
+    {"cross_attention", cross_attention}, {"rotary", rotary_by_positions}};
 
 }  // namespace
 

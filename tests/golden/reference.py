@@ -94,18 +94,41 @@ def attention(Q, K, V, mask=None, **options):
     return masked_attention(Q, K, V, mask, **options)
 
 
-def multi_head_attention(x, Wq, bq, Wk, bk, Wv, bv, Wo, bo, mask=None, heads=1, **options):
+def multi_head_attention(x, Wq, bq, Wk, bk, Wv, bv, Wo, bo, mask=None, heads=1, memory=None, **options):
     batch, T, d_model = x.shape
+    memory = x if memory is None else memory
 
     def split(y):   # [B, T, d_model] -> [B * heads, T, d_k]
-        return y.reshape(batch, T, heads, d_model // heads).transpose(1, 2).reshape(batch * heads, T, d_model // heads)
+        return y.reshape(batch, y.shape[1], heads, d_model // heads).transpose(1, 2).flatten(0, 1)
 
     if mask is not None and mask.dim() == 3:
         mask = mask.repeat_interleave(heads, 0)
-    mixed, weights, scores = masked_attention(split(F.linear(x, Wq, bq)), split(F.linear(x, Wk, bk)),
-                                              split(F.linear(x, Wv, bv)), mask, **options)
+    mixed, weights, scores = masked_attention(split(F.linear(x, Wq, bq)), split(F.linear(memory, Wk, bk)),
+                                              split(F.linear(memory, Wv, bv)), mask, **options)
     joined = mixed.reshape(batch, heads, T, d_model // heads).transpose(1, 2).reshape(batch, T, d_model)
     return F.linear(joined, Wo, bo), weights, scores
+
+
+def padding_mask(lengths, T, padded):
+    """[B, 1, T]: true for the tokens, at the other end than the padding."""
+    places, lengths = torch.arange(T), torch.tensor(lengths).reshape(-1, 1, 1)
+    return places >= T - lengths if padded == "left" else places < lengths
+
+
+def cross_attention(x, memory, *parameters, names, heads, lengths, padded="right"):
+    mask = padding_mask(lengths, memory.shape[1], padded)
+    return multi_head_attention(x, *parameters, mask, heads=heads, memory=memory)[0]
+
+
+def rotary_by_complex_numbers(x, positions, base, pairs, width):
+    """x [B, T, d]; a pair of numbers is one complex number, which is multiplied by e^(i angle)."""
+    turned, rest = x[..., :width], x[..., width:]
+    real, imaginary = (turned[..., ::2], turned[..., 1::2]) if pairs == "interleaved" else turned.chunk(2, -1)
+    frequencies = base ** (-torch.arange(0, width, 2, dtype=x.dtype) / width)
+    y = torch.complex(real, imaginary) * torch.exp(1j * positions[..., None] * frequencies)
+    parts = [y.real, y.imag]
+    joined = torch.stack(parts, -1).flatten(-2) if pairs == "interleaved" else torch.cat(parts, -1)
+    return torch.cat([joined, rest], -1)
 
 
 def rms(x, eps):
@@ -314,6 +337,8 @@ OPS = {
     "norm": norm,
     "transformer_block": lambda x, *ps, names, **options: block(dict(zip(names, ps)), x, **options),
     "transformer_loss": transformer_loss,
+    "cross_attention": cross_attention,
+    "rotary": rotary_by_complex_numbers,
 }
 
 
@@ -330,6 +355,13 @@ def check_against_torch_layers():
     ours = multi_head_attention(x, Wq, bq, Wk, bk, Wv, bv, layer.out_proj.weight, layer.out_proj.bias, mask, heads=3)
     assert torch.allclose(ours[0], output, rtol=0, atol=1e-12)
     assert torch.allclose(ours[1], weights.reshape(6, 5, 5), rtol=0, atol=1e-12)
+    memory = torch.randn(2, 4, 12, dtype=torch.float64)
+    for padded in ["left", "right"]:
+        hidden = ~padding_mask([4, 2], 4, padded)[:, 0]
+        output, _ = layer(x, memory, memory, key_padding_mask=hidden)
+        ours = cross_attention(x, memory, Wq, bq, Wk, bk, Wv, bv, layer.out_proj.weight, layer.out_proj.bias, names=[],
+                               heads=3, lengths=[4, 2], padded=padded)
+        assert torch.allclose(ours, output, rtol=0, atol=1e-12)
 
     for place in ["pre", "post"]:
         layer = torch.nn.TransformerEncoderLayer(12, 3, 20, 0.0, F.gelu, batch_first=True, norm_first=place == "pre",
