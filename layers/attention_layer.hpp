@@ -16,8 +16,8 @@ namespace surgeon {
 //   layer(x, options)               x [B, T, d_model] -> a Tensor of the same shape, or an AttentionResult with such an
 //                                   output. Of the options (causal, mask, bias, window, ...) it follows those it knows.
 //   layer.parameters()
-//   layer.step(x, cache, options)   optional: x follows the tokens in a KeyValueCache&, to which it is added. What K and
-//                                   V hold there is up to the layer.
+//   layer.step(x, cache, options)   optional: x follows the tokens in a KeyValueCache&, and is added to it. What its K
+//                                   and V hold is up to the layer.
 struct AttentionLayer {
   template <class Layer>
     requires(!std::same_as<Layer, AttentionLayer> &&

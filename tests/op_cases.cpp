@@ -388,13 +388,84 @@ void attentions(Table& table) {
   });
 }
 
+// What is made of other ops.
+void made_of_ops(Table& table) {
+  const auto add = [&](const char* name, const Shape& shape, Unary f, int order = 2) {
+    table.add(name, {normal(shape)}, GIVES(f(in[0] * in[0])), order);
+  };
+  for (const Shape& shape : {Shape{2, 3}, Shape{37}, Shape{}, Shape{0, 2}}) {
+    table.unary("log1p", positive(shape), log1p, 3);
+    table.unary("expm1", normal(shape), expm1, 3);
+    table.unary("erfc", normal(shape), erfc);
+    table.unary("leaky_relu", off_zero(shape), [](const Tensor& x) { return leaky_relu(x, 0.2); });
+    table.unary("elu", off_zero(shape), [](const Tensor& x) { return elu(x, 1.3); });
+    table.add("floor", {distinct(shape) + 0.05}, GIVES(floor(in[0]) * in[0]));
+    table.add("ceil", {distinct(shape) + 0.05}, GIVES(ceil(in[0]) * in[0]));
+    table.add("round", {distinct(shape) + 0.05}, GIVES(round(in[0]) * in[0]));
+  }
+  const Binary power = [](const Tensor& a, const Tensor& b) { return pow(a, b); };
+  table.binary("pow of tensors", positive({2, 3}), normal({2, 3}), power, 3);
+  table.binary("pow of tensors", positive({2, 1}), normal({3}), power);
+  table.unary("pow of a number", normal({2, 3}), [](const Tensor& x) { return pow(1.7, x); });
+  for (int axis : {0, 1, 2, -1}) {
+    table.add("stddev over an axis", {normal({2, 3, 4})}, GIVES(stddev(in[0], axis)));
+    table.add("prod over an axis", {normal({2, 3, 4})}, GIVES(prod(in[0], axis)), 3);
+    table.add("cumprod", {normal({2, 3, 4})}, GIVES(cumprod(in[0], axis)), 3);
+    table.add("cumsum, exclusive", {normal({2, 3, 4})}, GIVES(cumsum(in[0] * in[0], axis, {.exclusive = true})));
+    table.add("cumsum, reversed", {normal({2, 3, 4})}, GIVES(cumsum(in[0] * in[0], axis, {.reverse = true})));
+  }
+  table.add("std", {normal({3, 4})}, GIVES(surgeon::std(in[0])));
+  table.add("prod with zeros", {tensor({0.0, 2.0, 3.0, 0.0, 0.0, 1.0}, {2, 3})}, GIVES(prod(in[0], 1)));
+  table.add("prod of all", {normal({5})}, GIVES(prod(in[0])));
+  add("squeeze", {2, 1, 3}, [](const Tensor& x) { return squeeze(x); });
+  add("unsqueeze", {2, 3}, [](const Tensor& x) { return unsqueeze(x, 1); });
+  add("flatten", {2, 3, 2}, [](const Tensor& x) { return flatten(x, 1); });
+  add("split and chunk", {7, 2}, [](const Tensor& x) { return split(x, 3, 0)[1] * chunk(x, 3, 0)[0]; });
+  add("tile", {2, 3}, [](const Tensor& x) { return tile(x, {2, 1}); });
+  add("flip", {2, 3}, [](const Tensor& x) { return flip(x, {0, 1}); });
+  add("roll", {2, 5}, [](const Tensor& x) { return roll(x, 2, 1); });
+  add("diagonal", {2, 3, 3}, [](const Tensor& x) { return diagonal(x); });
+  add("pad, constant", {2, 3}, [](const Tensor& x) { return pad(x, {{1, 2}}, {.value = 3.0}); });
+  add("pad, edge", {2, 3}, [](const Tensor& x) { return pad(x, {{1, 0}, {2, 1}}, {.mode = PadMode::edge}); });
+  add("pad, reflect", {2, 3}, [](const Tensor& x) { return pad(x, {{2, 3}}, {.mode = PadMode::reflect}); });
+  add("x[i]", {3, 2}, [](const Tensor& x) { return x[-1]; });
+  add("x(i, places)", {3, 4}, [](const Tensor& x) { return x(1, {0, 4, 2}); });
+  add("x(ellipsis, i)", {2, 3, 4}, [](const Tensor& x) { return x(ellipsis, -1); });
+  const Tensor places = integers({0, 2, -1, 2}, {2, 2}), targets = integers({0, 2, 1, -100}, {4});
+  table.add("take", {normal({3, 2})}, GIVES(take(in[0] * in[0], places, 0)), 3);
+  table.add("take, inner axis", {normal({2, 3, 2})}, GIVES(take(in[0] * in[0], places, 1)));
+  table.add("take, flat", {normal({2, 3})}, GIVES(take(in[0] * in[0], places)));
+  table.add("index_select", {normal({2, 3})}, GIVES(index_select(in[0] * in[0], 1, integers({2, 0}, {2}))));
+  table.add("scatter", {normal({3, 4}), normal({3, 2})},
+            GIVES(sin(scatter(in[0], 1, integers({0, 2, 3, 1, 2, 2}, {3, 2}), in[1]))));
+  table.add("sort", {distinct({2, 5})}, GIVES(sin(sort(in[0], 1).values)));
+  table.add("topk", {distinct({2, 5})}, GIVES(sin(topk(in[0], 2, 1).values)));
+  table.add("einsum, product", {normal({2, 3, 4}), normal({2, 5, 4})}, GIVES(einsum("bqd,bkd->bqk", in)), 3);
+  table.add("einsum, diagonal", {normal({3, 3}), normal({3})}, GIVES(einsum("ii,i->i", in)));
+  table.add("einsum of three", {normal({2, 3}), normal({3, 2}), normal({2})}, GIVES(einsum("ij,jk,k->i", in)));
+  table.add("conv1d", {normal({2, 4, 7}), normal({6, 2, 3}), normal({6})},
+            GIVES(conv1d(in[0], in[1], in[2], {.stride = 2, .padding = 1, .groups = 2})));
+  table.add("layer_norm over two axes", {normal({2, 3, 4}), normal({3, 4})},
+            GIVES(layer_norm(in[0], {.axes = {-2, -1}, .gamma = in[1]})));
+  table.add("rms_norm, bare", {normal({2, 5})}, GIVES(rms_norm(in[0])));
+  table.add("nll_loss", {normal({4, 3})}, GIVES(nll_loss(in[0] * in[0], targets)));
+  table.add("nll_loss, weights", {normal({4, 3}), positive({3})},
+            GIVES(nll_loss(in[0] * in[0], targets, {.class_weights = in[1]})));
+  table.add("cross_entropy, weights", {normal({4, 3}), positive({3})},
+            GIVES(cross_entropy(in[0], targets, {.label_smoothing = 0.2, .class_weights = in[1]})));
+  table.add("bce_with_logits", {normal({2, 3}), rand({2, 3}, points(), Dtype::float64), positive({3})},
+            GIVES(bce_with_logits(in[0], in[1], {.positive_weight = in[2]})));
+  table.add("kl_div", {normal({2, 3}), positive({2, 3})}, GIVES(kl_div(in[0], in[1])));
+  table.add("kl_div of logarithms", {normal({2, 3}), normal({2, 3})}, GIVES(kl_div(in[0], in[1], {.log_target = true})));
+}
+
 }  // namespace
 
 std::vector<OpCase> op_cases() {
   points() = Rng(2024);
   Table table;
   for (const auto group : {arithmetic, functions, choices, reductions, shapes, indices, products, normalisations,
-                           losses, attentions})
+                           losses, attentions, made_of_ops})
     group(table);
   return std::move(table.rows);
 }

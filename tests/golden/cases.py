@@ -506,6 +506,7 @@ def layers(case):
         for width in [2, 4, 8]:
             case("rotary", N(2, 3, 8), I(40, 2, 3), base=100.0, pairs=pairs, width=width, hvp=True)
 
+
 def linear_algebra(case):
     for shape in [(1, 1), (3, 3), (4, 2), (2, 5), (2, 3, 2), (2, 1, 3, 3), (9, 7)]:
         case("singular_values", N(*shape), hvp=True)
