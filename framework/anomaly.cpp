@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "framework/autograd.hpp"
@@ -20,8 +19,6 @@ using detail::Range;
 using detail::range_of;
 
 namespace {
-
-thread_local bool anomaly_watched = false;
 
 std::string index_of(std::int64_t flat, const Shape& shape) {
   Shape index(shape.size());
@@ -75,13 +72,9 @@ bool is_fill(std::span<const Tensor> inputs, const Tensor& value) {
   const NoRecord pause;
   const Tensor infinite = isnan(value * 0.0);
   return std::any_of(inputs.begin(), inputs.end(), [&](const Tensor& mask) {
-    if (mask.empty() || mask.dtype() != Dtype::boolean) return false;
-    try {
-      const double agree = sum(infinite == broadcast_to(mask, value.shape())).item();
-      return agree == 0.0 || agree == double(value.size());
-    } catch (const std::invalid_argument&) {   // not a mask of this value
-      return false;
-    }
+    if (mask.empty() || mask.dtype() != Dtype::boolean || !broadcasts_to(mask.shape(), value.shape())) return false;
+    const double agree = sum(infinite == broadcast_to(mask, value.shape())).item();
+    return agree == 0.0 || agree == double(value.size());
   });
 }
 
@@ -92,34 +85,34 @@ std::string inputs_text(std::span<const Tensor> inputs) {
   return text;
 }
 
-}  // namespace
-
-Anomaly::Anomaly(bool watch) noexcept : before_(std::exchange(anomaly_watched, watch)) {}
-Anomaly::~Anomaly() { anomaly_watched = before_; }
-
-namespace detail {
-
-bool watching() noexcept { return anomaly_watched; }
+// "nan in 1 of 2 values, first at [1]"
+std::string fault_text(const Range& range, const Tensor& x) {
+  return sentence(range.nans ? "nan" : "inf", " in ", range.nans + range.infinities, " of ", x.size(),
+                  " values, first at ", index_of(range.first_bad, x.shape()));
+}
 
 void check_value(const char* op, std::span<const Tensor> inputs, const Tensor& value) {
   const Range range = range_of(value);
   const bool may_be_infinite = range.infinities == 0 || has_infinity(inputs) || is_fill(inputs, value);
   if (range.nans == 0 && may_be_infinite) return;
-  throw AnomalyError(sentence("anomaly: ", op, " gave ", range.nans ? "nan" : "inf", " in ", range.nans + range.infinities, " of ",
-                          value.size(), " values, first at ", index_of(range.first_bad, value.shape()), inputs_text(inputs),
-                          "\n  made by: ", op, way_back(inputs)));
+  throw AnomalyError(sentence("anomaly: ", op, " gave ", fault_text(range, value), inputs_text(inputs),
+                              "\n  made by: ", op, way_back(inputs)));
 }
 
-void check_gradient(const Step& step, std::size_t input, const Tensor& g, const Tensor& gradient, const Tensor& y,
-                    const Tensor& loss) {
+void check_gradient(const detail::Step& step, std::size_t input, const Tensor& g, const Tensor& gradient,
+                    const Tensor& y, const Tensor& loss) {
   const Range range = range_of(gradient);
   const Tensor upstream[] = {g};
   if (range.nans == 0 && (range.infinities == 0 || has_infinity(upstream))) return;
-  throw AnomalyError(sentence("anomaly: the gradient of ", step.name, " gave ", range.nans ? "nan" : "inf", " in ",
-                          range.nans + range.infinities, " of ", gradient.size(), " values for input ", input, ", first at ",
-                          index_of(range.first_bad, gradient.shape()), inputs_text(step.inputs), "\n  from above: ",
-                          described(g), "\n  on the way: ", step.name, way_on(y, loss)));
+  throw AnomalyError(sentence("anomaly: the gradient of ", step.name, " for input ", input, " gave ",
+                              fault_text(range, gradient), inputs_text(step.inputs), "\n  from above: ", described(g),
+                              "\n  on the way: ", step.name, way_on(y, loss)));
 }
 
-}  // namespace detail
+constexpr detail::Watch anomalies = {check_value, check_gradient};
+
+}  // namespace
+
+Anomaly::Anomaly(bool watch) noexcept : watching_(watch ? &anomalies : nullptr) {}
+
 }  // namespace surgeon

@@ -6,7 +6,6 @@
 #include <optional>
 #include <unordered_map>
 
-#include "framework/anomaly.hpp"
 #include "framework/detail/node.hpp"
 #include "framework/errors.hpp"
 #include "framework/kernels/pool.hpp"
@@ -15,12 +14,15 @@ namespace surgeon {
 
 namespace {
 thread_local bool recording_on = true;
+thread_local const detail::Watch* watch_on = nullptr;
 }
 
 NoRecord::NoRecord() noexcept : before_(std::exchange(recording_on, false)) {}
 NoRecord::~NoRecord() { recording_on = before_; }
 detail::Recording::Recording() noexcept : before_(std::exchange(recording_on, true)) {}
 detail::Recording::~Recording() { recording_on = before_; }
+detail::Watching::Watching(const Watch* watch) noexcept : before_(std::exchange(watch_on, watch)) {}
+detail::Watching::~Watching() { watch_on = before_; }
 bool recording() noexcept { return recording_on; }
 Tensor stop_gradient(const Tensor& x) { return x.detach(); }
 
@@ -34,12 +36,13 @@ void destroy_step(Step* step) noexcept {
 }
 bool records(const char* name, const Inputs& inputs, const Tensor& value) {
   require_value(name, value);
-  if (watching() && is_floating(value.dtype())) [[unlikely]] check_value(name, inputs, value);
+  if (watch_on && is_floating(value.dtype())) [[unlikely]] watch_on->value(name, inputs, value);
   if (!recording_on || !is_floating(value.node().dtype)) return false;
-  require(!value.node().step, "record: ", name, ": its value was made by ", value.node().step ? value.node().step->name : "");
+  const Step* made_by = value.node().step;
+  require(!made_by, "record: ", name, ": the value was made by another op, ", made_by ? made_by->name : "");
   for (const Tensor& input : inputs) {
     require_value(name, input);
-    require(!input.same(value), "record: ", name, ": its value is one of its inputs");
+    require(!input.same(value), "record: ", name, ": the value is one of the inputs");
   }
   return true;
 }
@@ -128,7 +131,7 @@ class Visits {
 
 // Enters every recorded tensor y was made from, and the targets; other leaves are of no interest, nor is what is older
 // than every target, since it was made from none.
-void reach(Visits& visits, Node& y, std::span<const Tensor> xs, bool up_to_xs) {
+void reach(Visits& visits, Node& y, std::span<const Tensor> xs, Depth depth) {
   std::uint64_t oldest = y.id;
   for (const Tensor& x : xs)
     if (x.node().id <= y.id) {
@@ -141,7 +144,7 @@ void reach(Visits& visits, Node& y, std::span<const Tensor> xs, bool up_to_xs) {
     Visit* visit = node.step ? &visits.enter(&node) : visits.find(node.id);
     if (!visit || visit->reached) return;
     visit->reached = true;
-    if (node.step && !(up_to_xs && visit->target)) todo.push_back(&node);
+    if (node.step && !(depth == Depth::up_to_xs && visit->target)) todo.push_back(&node);
   };
   visit(y);
   while (!todo.empty()) {
@@ -178,7 +181,7 @@ void check_versions(const Node& node) {
   std::uint64_t versions = 0;
   for (const Tensor& input : node.step->inputs) versions += input.version();
   require(versions == node.step->saved_versions && node.version == 0, "grad: ", node.step->name,
-          ": a value it saved was changed by assign() after it was used");
+          ": a value it saved has since been changed by assign()");
 }
 
 // A handle that counts nothing, for a node that lives on anyway.
@@ -194,16 +197,11 @@ class Borrowed {
 // Undoes broadcasting: what was repeated is summed. Adds up what reaches a tensor on several ways.
 void deliver(Visit& visit, Tensor gradient, const char* op, std::size_t input) {
   const Node& x = *visit.node;
-  require(gradient.dtype() == x.dtype, "grad: ", op, ": its rule gave a ", gradient.dtype(), " gradient for input ",
-          input, " of ", x.dtype);
+  require(gradient.dtype() == x.dtype, "grad: ", op, ": its rule returned a ", gradient.dtype(), " gradient for input ",
+          input, ", which is ", x.dtype);
   if (gradient.shape() != x.shape) {
-    bool fits = gradient.rank() >= int(x.shape.size());
-    for (std::size_t k = 1; fits && k <= x.shape.size(); ++k) {
-      const auto from_end = x.shape[x.shape.size() - k];
-      fits = from_end == 1 || from_end == gradient.shape(-int(k));
-    }
-    require(fits, "grad: ", op, ": its rule gave a gradient of shape ", gradient.shape(), " for input ", input,
-            " of shape ", x.shape);
+    require(broadcasts_to(x.shape, gradient.shape()), "grad: ", op, ": its rule returned a gradient of shape ",
+            gradient.shape(), " for input ", input, " of shape ", x.shape);
     gradient = sum_to(gradient, x.shape);
   }
   if (visit.gradient.empty()) visit.gradient = std::move(gradient);
@@ -214,18 +212,18 @@ void deliver(Visit& visit, Tensor gradient, const char* op, std::size_t input) {
 Grads pull_watched(const Step& step, const Ins& in, Out y, Grad g, const Tensor& loss) {
   Grads gradients;
   {
-    const Anomaly pause(false);
+    const Watching pause(nullptr);
     gradients = step.pull(in, y, g);
   }
   for (std::size_t i = 0; i < gradients.size() && i < in.size(); ++i)
-    if (!gradients[i].empty() && in.wanted(i)) check_gradient(step, i, g, gradients[i], y, loss);
+    if (!gradients[i].empty() && in.wanted(i)) watch_on->gradient(step, i, g, gradients[i], y, loss);
   return gradients;
 }
 
-void walk(Visits& visits, const Tensor& loss, bool up_to_xs) {
+void walk(Visits& visits, const Tensor& loss, Depth depth) {
   visits.newest_first([&](Visit& visit) {
     const Step* step = visit.node->step;
-    if (!step || !visit.wanted || visit.gradient.empty() || (up_to_xs && visit.target)) return;
+    if (!step || !visit.wanted || visit.gradient.empty() || (depth == Depth::up_to_xs && visit.target)) return;
     bool any = false;
     const std::uint64_t mask = wanted_inputs(visits, *step, any);
     if (!any) return;
@@ -234,9 +232,9 @@ void walk(Visits& visits, const Tensor& loss, bool up_to_xs) {
     // A target's gradient is an answer and is kept; any other is done with after this.
     const Tensor g = visit.target ? visit.gradient : std::move(visit.gradient);
     const Ins in(step->inputs, mask);
-    Grads gradients = watching() ? pull_watched(*step, in, y, g, loss) : step->pull(in, y, g);
-    require(gradients.size() == step->inputs.size(), "grad: ", step->name, ": its rule gave ", gradients.size(),
-            " gradients for ", step->inputs.size(), " inputs");
+    Grads gradients = watch_on ? pull_watched(*step, in, y, g, loss) : step->pull(in, y, g);
+    require(gradients.size() == step->inputs.size(), "grad: ", step->name, ": its rule returned ",
+            gradients.size(), " gradients for ", step->inputs.size(), " inputs");
     for (std::size_t i = 0; i < gradients.size(); ++i) {
       if (gradients[i].empty() || (i < 64 && !(mask >> i & 1))) continue;
       Visit* from = visits.find(step->inputs[i].node().id);
@@ -248,23 +246,24 @@ void walk(Visits& visits, const Tensor& loss, bool up_to_xs) {
 }  // namespace
 
 void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& options, std::span<Tensor> result,
-               bool up_to_xs) {
+               Depth depth) {
   require_value("grad", y);
   for (const Tensor& x : xs) require_value("grad", x);
-  require(is_floating(y.dtype()), "grad: y is ", y.dtype(), ", which has no derivatives");
+  require(is_floating(y.dtype()), "grad: y must be float32 or float64, not ", y.dtype());
   const Tensor& cotangent = options.cotangent;
-  require(!cotangent.empty() || y.size() == 1, "grad: y has shape ", y.shape(), ", not one element: pass .cotangent");
-  require(cotangent.empty() || cotangent.shape() == y.shape(), "grad: cotangent of shape ", cotangent.shape(),
-          " for y of shape ", y.shape());
-  require(cotangent.empty() || cotangent.dtype() == y.dtype(), "grad: ", cotangent.empty() ? y.dtype() : cotangent.dtype(),
-          " cotangent for ", y.dtype(), " y");
+  require(!cotangent.empty() || y.size() == 1, "grad: y has shape ", y.shape(), ", not one element: pass a .cotangent");
+  if (cotangent.defined()) {
+    require(cotangent.shape() == y.shape(), "grad: the cotangent has shape ", cotangent.shape(), ", but y has shape ",
+            y.shape());
+    require(cotangent.dtype() == y.dtype(), "grad: the cotangent is ", cotangent.dtype(), ", but y is ", y.dtype());
+  }
 
   Visits visits(y.node().id);
-  reach(visits, y.node(), xs, up_to_xs);
+  reach(visits, y.node(), xs, depth);
   mark_wanted(visits);
   for (std::size_t i = 0; i < xs.size(); ++i) {
     const Visit* visit = visits.find(xs[i].node().id);
-    require((visit && visit->reached) || options.allow_unused, "grad: y was not made from tensor ", i, " of shape ",
+    require((visit && visit->reached) || options.allow_unused, "grad: y does not depend on tensor ", i, " of shape ",
             xs[i].shape(), " (set .allow_unused to get zeros)");
   }
 
@@ -272,7 +271,7 @@ void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& o
   if (!options.create_graph) pause.emplace();
   if (Visit* root = visits.find(y.node().id); root && root->wanted) {
     root->gradient = cotangent.empty() ? ones_like(y) : cotangent;
-    walk(visits, y, up_to_xs);
+    walk(visits, y, depth);
   }
   for (std::size_t i = 0; i < xs.size(); ++i) {
     const Visit* visit = visits.find(xs[i].node().id);
@@ -281,7 +280,7 @@ void grad_into(const Tensor& y, std::span<const Tensor> xs, const GradOptions& o
 }
 
 Grads pull_reference(const char* name, const Ins& in, Grad g, const Reference& reference) {
-  require(bool(reference), "grad: ", name, " has no second derivative (create_graph was asked for)");
+  require(bool(reference), "grad: ", name, " has no second derivative, which create_graph asks for");
   // Aliases, so that an input that was itself made from another input is not counted twice.
   std::vector<Tensor> aliases, wanted;
   for (std::size_t i = 0; i < in.size(); ++i) {

@@ -1,12 +1,12 @@
-// Errors: one sentence that names the op or file and both values.
-//   require<std::out_of_range>(i < n, "gather: index ", i, " ...");
+// Errors: each is one sentence that names the op or the file, and both values that do not fit.
+//   require<std::out_of_range>(i < n, "gather: index ", i, " is out of range for an axis of size ", n);
 #pragma once
 
 #include <sstream>
 #include <stdexcept>
 #include <string>
 
-#include "framework/tensor.hpp"
+#include "framework/shape.hpp"
 
 namespace surgeon {
 
@@ -21,7 +21,7 @@ template <class T> void put(std::ostream& out, const T& part) { out << part; }
 
 }  // namespace detail
 
-// The parts one after the other; shapes and dtypes as text.
+// The parts joined into one text; shapes and dtypes are written out.
 template <class... Parts>
 std::string sentence(const Parts&... parts) {
   std::ostringstream out;
@@ -29,21 +29,16 @@ std::string sentence(const Parts&... parts) {
   return out.str();
 }
 
-// Throws Error with the parts as its sentence unless the condition holds. They are put together only then.
+// Unless the condition holds, throws Error with the sentence that the parts make. They are joined only then.
 template <class Error = std::invalid_argument, class... Parts>
 void require(bool condition, const Parts&... parts) {
   if (!condition) [[unlikely]] throw Error(sentence(parts...));
 }
 
-// A tensor that was never given a value is refused by the name of the op it was given to.
-inline void require_value(const char* op, const Tensor& x) {
-  if (x.empty()) [[unlikely]] detail::refuse_empty(op);
-}
-
 // An axis of a tensor of this rank, counted from the front.
 inline int checked_axis(const char* op, int axis, int rank) {
   if (axis >= -rank && axis < rank) [[likely]] return axis < 0 ? axis + rank : axis;
-  throw std::out_of_range(sentence(op, ": axis ", axis, " of a tensor of rank ", rank));
+  throw std::out_of_range(sentence(op, ": axis ", axis, " is out of range for a tensor of rank ", rank));
 }
 
 }  // namespace surgeon

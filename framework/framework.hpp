@@ -1,5 +1,6 @@
-// The whole framework: tensors, gradients, ops, random numbers, optimizers. Files are in serialize.hpp, apart: its
-// <filesystem> would add half to what everybody waits for the compiler.
+// The framework in one include: tensors, gradients, ops, random numbers, optimizers. Apart, because few files need them
+// and all others would wait for the compiler: serialize.hpp and checkpoints.hpp (files), diagnostics.hpp, linalg.hpp,
+// machine.hpp, errors.hpp (for those who write ops or layers), and xtensor.hpp (which needs xtensor).
 #pragma once
 
 #include "framework/anomaly.hpp"

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <unordered_map>
 
+#include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
 #include "framework/detail/range.hpp"
 #include "framework/errors.hpp"
@@ -44,8 +45,8 @@ std::vector<Entry> entries_of(const Tensor& y, const GraphOptions& options) {
   std::vector<Entry> entries;
   std::vector<Tensor> floating, gradients;
   for (const Tensor& x : tensors) {
-    Entry entry{.name = "%" + std::to_string(entries.size()), .op = "given", .shape = to_string(x.shape()) + " " + to_string(x.dtype()),
-                .facts = {}, .inputs = {}};
+    Entry entry{.name = sentence("%", entries.size()), .op = "given",
+                .shape = to_string(x.shape()) + " " + to_string(x.dtype()), .facts = {}, .inputs = {}};
     for (const auto& [name, named] : options.names)
       if (named.same(x)) entry.name = name;
     if (const detail::Step* step = x.node().step) {

@@ -1,9 +1,9 @@
 // The whole vocabulary. Names and meanings are NumPy's and PyTorch's. Every op checks its arguments and throws one
-// sentence that names it and the shapes: std::invalid_argument, std::out_of_range for an index or an axis.
+// sentence with its name and the shapes: std::out_of_range for an index or an axis, else std::invalid_argument.
 // Rules that hold everywhere:
-//   dtypes never promote: operands must match; plain numbers adopt the tensor's dtype
-//   shapes broadcast as in NumPy; an axis counts from the end when negative
-//   every op on float32 and float64 is differentiable to any order unless its line says otherwise
+//   dtypes never promote: operands must match; a plain number takes the tensor's dtype
+//   shapes broadcast as in NumPy; a negative axis counts from the end
+//   every op on float32 and float64 is differentiable to any order, unless its line says "no gradient"
 //   nan in, nan out, also through max, min and cumsum; a value that is masked out does not count as "in"
 #pragma once
 
@@ -12,7 +12,6 @@
 #include <functional>
 #include <initializer_list>
 #include <limits>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -25,7 +24,7 @@ namespace surgeon {
 Tensor operator+(const Tensor& a, const Tensor& b);
 Tensor operator-(const Tensor& a, const Tensor& b);
 Tensor operator*(const Tensor& a, const Tensor& b);
-Tensor operator/(const Tensor& a, const Tensor& b);   // floating only
+Tensor operator/(const Tensor& a, const Tensor& b);   // float32 and float64 only
 Tensor operator+(const Tensor& a, double b);
 Tensor operator-(const Tensor& a, double b);
 Tensor operator*(const Tensor& a, double b);
@@ -36,7 +35,7 @@ Tensor operator*(double a, const Tensor& b);
 Tensor operator/(double a, const Tensor& b);
 Tensor operator-(const Tensor& x);
 
-// Boolean results, no gradient. Comparisons with nan are false, but != is true.
+// The result is boolean; no gradient. A comparison with nan is false, except that != is true.
 Tensor operator==(const Tensor& a, const Tensor& b);
 Tensor operator!=(const Tensor& a, const Tensor& b);
 Tensor operator<(const Tensor& a, const Tensor& b);
@@ -74,33 +73,36 @@ Tensor gelu(const Tensor& x, Gelu kind = Gelu::exact);   // x Phi(x); tanh: Hend
 Tensor erf(const Tensor& x);
 Tensor sin(const Tensor& x);
 Tensor cos(const Tensor& x);
-Tensor clamp(const Tensor& x, double low, double high);  // derivative 1 inside and on the bounds, 0 outside
-Tensor maximum(const Tensor& a, const Tensor& b);        // a tie shares the gradient in halves
+Tensor clamp(const Tensor& x, double low, double high);  // derivative 1 between and on the bounds, 0 outside
+Tensor maximum(const Tensor& a, const Tensor& b);        // in a tie each gets half the gradient
 Tensor minimum(const Tensor& a, const Tensor& b);
 Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);   // boolean condition; all three broadcast
-// x with `value` where mask is true (boolean, or float 0/1; anything else is refused). mask broadcasts to x.
-// The gradient there is exactly 0, whatever x holds.
+// x, with `value` where mask is true; there the gradient is exactly 0, whatever x holds. The mask is boolean, or float
+// with nothing but 0 and 1, and broadcasts to x.
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value);
-// Zero mean noise kept out: each element is 0 with probability p, else x / (1 - p). 0 <= p <= 1.
+// Sets each element to 0 with probability p and divides the others by 1 - p, so that the expected value stays x.
+// 0 <= p <= 1; with p = 1 everything is 0.
 Tensor dropout(const Tensor& x, double p, Rng& rng);
 
 // ---- Reductions ----------------------------------------------------------------------------------------------------
 struct Over {
-  std::vector<int> axes = {};   // none: all of them
+  std::vector<int> axes = {};   // empty: all of them
   bool keepdims = false;
 };
-Tensor sum(const Tensor& x, const Over& over = {});     // of booleans and integers: int64; of nothing: 0
-Tensor mean(const Tensor& x, const Over& over = {});    // of nothing: std::invalid_argument
-Tensor max(const Tensor& x, const Over& over = {});     // ties share the gradient equally; of nothing: error
+// Over an axis of size 0, sum gives 0; all others throw std::invalid_argument.
+Tensor sum(const Tensor& x, const Over& over = {});     // booleans and integers give int64
+Tensor mean(const Tensor& x, const Over& over = {});
+Tensor max(const Tensor& x, const Over& over = {});     // elements that tie share the gradient equally
 Tensor min(const Tensor& x, const Over& over = {});
 struct VarOptions {
   std::vector<int> axes = {};
   bool keepdims = false;
-  int correction = 1;           // divides by n - correction; 1 is the unbiased estimate, as in PyTorch
+  int correction = 1;           // the divisor is n - correction; 1 gives the unbiased estimate, as in PyTorch
 };
 Tensor var(const Tensor& x, const VarOptions& options = {});
-Tensor logsumexp(const Tensor& x, const Over& over = {});   // a slice of -inf gives -inf with gradient 0
-// The short forms: sum(x, -1), sum(x, {0, 1}). Templates, so that {} means all axes and {-1, true} does not compile.
+Tensor logsumexp(const Tensor& x, const Over& over = {});   // all -inf gives -inf, with gradient 0
+// Short forms: sum(x, -1), sum(x, {0, 1}). They are templates, so that {} means all axes and {-1, true} does not
+// compile.
 template <class I> concept AxisNumber = std::integral<I> && !std::same_as<I, bool>;
 template <AxisNumber I> Tensor sum(const Tensor& x, I axis) { return sum(x, Over{{int(axis)}}); }
 template <std::same_as<int> I> Tensor sum(const Tensor& x, std::initializer_list<I> axes) { return sum(x, Over{axes}); }
@@ -120,56 +122,61 @@ template <AxisNumber I> Tensor logsumexp(const Tensor& x, I axis) { return logsu
 template <std::same_as<int> I> Tensor logsumexp(const Tensor& x, std::initializer_list<I> axes) {
   return logsumexp(x, Over{axes});
 }
-Tensor argmax(const Tensor& x, int axis);   // int64, the first of equals; nan counts as largest; no gradient
+Tensor argmax(const Tensor& x, int axis);   // int64: the first of the largest, nan being largest; no gradient
 Tensor cumsum(const Tensor& x, int axis);
 
-// Softmax over one axis: exp(x - max) / sum. A slice of -inf gives zeros, not nan, and gradients 0.
-// A slice with +inf or nan gives nan. A slice of length 0 is refused.
+// Softmax over one axis: exp(x - max) / sum. A slice that is -inf throughout gives zeros with gradient 0, not nan.
+// A slice with +inf or nan in it gives nan.
 Tensor softmax(const Tensor& x, int axis = -1);
-Tensor log_softmax(const Tensor& x, int axis = -1);   // a slice of -inf stays -inf, with gradients 0
+Tensor log_softmax(const Tensor& x, int axis = -1);   // a slice that is -inf throughout stays so, with gradient 0
 
-// ---- Shape: no numbers change --------------------------------------------------------------------------------------
+// ---- Shape: the numbers move, but do not change --------------------------------------------------------------------
 Tensor reshape(const Tensor& x, const Shape& shape);   // one size may be -1
 Tensor transpose(const Tensor& x, int a, int b);
 Tensor permute(const Tensor& x, const std::vector<int>& order);
 inline constexpr std::int64_t to_end = std::numeric_limits<std::int64_t>::max();
-// start, stop, step as in Python's x[start:stop:step]: negative counts from the end, out of range is clipped.
-// A negative step walks backwards; stop = -to_end then reaches the first element.
+// start, stop and step as in Python's x[start:stop:step]: negative ones count from the end, and what is out of range
+// is clipped. A negative step walks backwards; then stop = -to_end includes the first element.
 Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop = to_end, std::int64_t step = 1);
 Tensor concat(const std::vector<Tensor>& ts, int axis);
 Tensor stack(const std::vector<Tensor>& ts, int axis);   // along a new axis
 Tensor broadcast_to(const Tensor& x, const Shape& shape);
-Tensor tril(const Tensor& x, std::int64_t diagonal = 0);   // of the last two axes; the rest becomes 0
+// The lower (upper) triangle of the matrices along the last two axes, the diagonal included; the rest becomes 0.
+// diagonal: 1 is the one above the main diagonal, -1 the one below.
+Tensor tril(const Tensor& x, std::int64_t diagonal = 0);
 Tensor triu(const Tensor& x, std::int64_t diagonal = 0);
 
-// ---- Index (int64, no gradient to the index) -----------------------------------------------------------------------
-Tensor gather(const Tensor& x, int axis, const Tensor& index);      // torch.gather: index has x's rank
-Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source);   // gather's adjoint: sums into zeros
-Tensor embedding(const Tensor& weight, const Tensor& index);        // weight [V, d]; index of any shape -> [..., d]
-Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype = Dtype::float32);
+// ---- Picking by index: int64, itself without a derivative ----------------------------------------------------------
+Tensor gather(const Tensor& x, int axis, const Tensor& index);   // as torch.gather: index has x's rank
+// The adjoint of gather: adds the numbers of `source` into zeros of this shape.
+Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source);
+Tensor embedding(const Tensor& weight, const Tensor& index);     // weight [V, d]; index of any shape -> [..., d]
+Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype = Dtype::float32);   // no gradient
 
 // ---- Products (BLAS) -----------------------------------------------------------------------------------------------
 struct MatmulOptions {
-  bool transpose_a = false;   // of the last two axes, read in place
+  bool transpose_a = false;   // swaps the last two axes, without a copy
   bool transpose_b = false;
 };
-// np.matmul: 1-D operands are a row on the left and a column on the right; leading axes broadcast; inner size 0 gives 0.
+// As np.matmul: a 1-D operand is a row on the left and a column on the right; leading axes broadcast; an inner size of
+// 0 gives zeros.
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
 // x [..., in], weight [out, in], bias [out] or empty -> [..., out]: x weight^T + bias
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor& bias = {});
 
 // ---- Normalisation and losses --------------------------------------------------------------------------------------
-// Over the last axis, two passes: (x - mean) / sqrt(var + eps) * gamma + beta, var biased. Ba 2016, arXiv 1607.06450.
+// Over the last axis: (x - mean) / sqrt(var + eps) * gamma + beta, with the biased variance. Ba 2016, arXiv 1607.06450.
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
-Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-6);   // x / sqrt(mean x^2 + eps) * gamma; arXiv 1910.07467
+// Over the last axis: x / sqrt(mean of x^2 + eps) * gamma. Zhang & Sennrich 2019, arXiv 1910.07467.
+Tensor rms_norm(const Tensor& x, const Tensor& gamma, double eps = 1e-6);
 
 enum class Reduction { mean, sum, none };
 struct CrossEntropyOptions {
-  Reduction reduction = Reduction::mean;   // mean: over the targets that are not ignored (PyTorch's weighting)
-  std::int64_t ignore_index = -100;        // a target with this value counts for nothing
+  Reduction reduction = Reduction::mean;   // mean: over the targets that are not ignored, as in PyTorch
+  std::int64_t ignore_index = -100;        // targets with this value are ignored
   double label_smoothing = 0.0;            // in [0, 1]
 };
-// logits [N, C], target int64 [N]; also [..., C] with [...]. Nats. All targets ignored with mean: nan, as in PyTorch.
+// In nats. logits [..., C], target int64 [...]. The mean with every target ignored is nan, as in PyTorch.
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options = {});
 Tensor mse_loss(const Tensor& x, const Tensor& target, Reduction reduction = Reduction::mean);
 

@@ -60,7 +60,8 @@ Tensor recompute(const Function& f, const std::vector<Tensor>& inputs) {
       if (in.wanted(i) && is_floating(xs[i].dtype())) targets.push_back(xs[i]);
     // What f captured may itself be made from something else it captured: each counts for itself only.
     std::vector<Tensor> found(targets.size());
-    detail::grad_into(y, targets, {.cotangent = g, .create_graph = create_graph, .allow_unused = true}, found, true);
+    detail::grad_into(y, targets, {.cotangent = g, .create_graph = create_graph, .allow_unused = true}, found,
+                      detail::Depth::up_to_xs);
     Grads gradients;
     for (std::size_t i = 0, next = 0; i < xs.size(); ++i)
       gradients.push_back(in.wanted(i) && is_floating(xs[i].dtype()) ? found[next++] : Tensor());

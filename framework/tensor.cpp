@@ -15,36 +15,6 @@ namespace surgeon {
 using detail::Buffer;
 using detail::Node;
 
-std::string to_string(Dtype dtype) {
-  constexpr const char* names[] = {"float32", "float64", "int64", "boolean"};
-  return names[int(dtype)];
-}
-
-std::string to_string(const Shape& shape) {
-  std::string text = "[";
-  for (std::size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
-bool is_floating(Dtype dtype) noexcept { return dtype == Dtype::float32 || dtype == Dtype::float64; }
-
-std::int64_t element_size(Dtype dtype) noexcept {
-  constexpr std::int64_t bytes[] = {4, 8, 8, 1};
-  return bytes[int(dtype)];
-}
-
-std::int64_t count(const Shape& shape) {
-  constexpr std::int64_t limit = std::int64_t{1} << 59;   // eight bytes each: 2^62
-  std::int64_t n = 1, nonzero = 1;
-  for (std::int64_t size : shape) {
-    require(size >= 0, "shape ", shape, ": size ", size, " is negative");
-    require<std::length_error>(size == 0 || nonzero <= limit / size, "shape ", shape, ": more than 2^59 elements");
-    nonzero *= std::max<std::int64_t>(size, 1);
-    n *= size;
-  }
-  return n;
-}
-
 namespace detail {
 
 void refuse_empty(const char* op) { throw std::invalid_argument(std::string(op) + ": an empty tensor has no values"); }
@@ -166,10 +136,9 @@ void* overwrite(const Tensor& x) {
 
 namespace {
 
-
 template <class T, class Values>
 Tensor from_values(const Values& values, const Shape& shape, Dtype dtype) {
-  require(std::int64_t(values.size()) == count(shape), "tensor: ", values.size(), " values for shape ", shape);
+  require(std::int64_t(values.size()) == count(shape), "tensor: ", values.size(), " values do not fill shape ", shape);
   Tensor x = make(shape, dtype);
   std::transform(values.begin(), values.end(), fresh<T>(x), [](auto v) { return T(v); });
   return x;
@@ -207,12 +176,13 @@ double Tensor::item() const {
 
 double Tensor::at(std::initializer_list<std::int64_t> index) const {
   require_value("at", *this);
-  require<std::out_of_range>(int(index.size()) == rank(), "at: ", index.size(), " indices for shape ", shape());
+  require<std::out_of_range>(int(index.size()) == rank(), "at: ", index.size(), " indices given, but ", shape(),
+                             " has ", rank(), " axes");
   std::int64_t offset = 0;
   int axis = 0;
   for (std::int64_t i : index) {
     const std::int64_t n = shape()[std::size_t(axis)];
-    require<std::out_of_range>(i >= -n && i < n, "at: index ", i, " on axis ", axis, " of ", shape());
+    require<std::out_of_range>(i >= -n && i < n, "at: index ", i, " is out of range for axis ", axis, " of ", shape());
     offset = offset * n + (i < 0 ? i + n : i);
     ++axis;
   }
@@ -221,7 +191,7 @@ double Tensor::at(std::initializer_list<std::int64_t> index) const {
 
 template <class T> std::span<const T> Tensor::values() const {
   if (empty()) return {};
-  require(dtype() == dtype_of<T>(), "values: asked for ", dtype_of<T>(), " of a ", dtype(), " tensor");
+  require(dtype() == dtype_of<T>(), "values: asked for ", dtype_of<T>(), ", but the tensor is ", dtype());
   return {data<T>(*this), std::size_t(size())};
 }
 template std::span<const float> Tensor::values() const;
@@ -232,8 +202,8 @@ template std::span<const bool> Tensor::values() const;
 void Tensor::assign(const Tensor& value) {
   require_value("assign", *this);
   require_value("assign", value);
-  require(shape() == value.shape(), "assign: ", value.shape(), " to a tensor of shape ", shape());
-  require(dtype() == value.dtype(), "assign: ", value.dtype(), " to a ", dtype(), " tensor");
+  require(shape() == value.shape(), "assign: cannot assign ", value.shape(), " to a tensor of shape ", shape());
+  require(dtype() == value.dtype(), "assign: cannot assign ", value.dtype(), " to a ", dtype(), " tensor");
   const Tensor source = value.same(*this) ? value.detach() : value;
   std::memcpy(detail::overwrite(*this), source.node().data, std::size_t(size() * element_size(dtype())));
 }
@@ -273,9 +243,10 @@ Tensor arange(double stop, Dtype dtype) { return arange(0.0, stop, 1.0, dtype); 
 
 Tensor arange(double start, double stop, double step, Dtype dtype) {
   require(std::isfinite(start) && std::isfinite(stop) && std::isfinite(step) && step != 0.0,
-          "arange: from ", start, " to ", stop, " in steps of ", step);
+          "arange: from ", start, " to ", stop, " in steps of ", step, ": all must be finite, and the step not 0");
   const double steps = std::max(0.0, std::ceil((stop - start) / step));
-  require<std::length_error>(steps < 1e18, "arange: from ", start, " to ", stop, " in steps of ", step);
+  require<std::length_error>(steps < 1e18, "arange: from ", start, " to ", stop, " in steps of ", step,
+                             ": too many numbers");
   Tensor x = make({std::int64_t(steps)}, dtype);
   detail::visit_dtype(dtype, [&]<class T>(T) {
     for (std::int64_t i = 0; i < x.size(); ++i) fresh<T>(x)[i] = T(start + double(i) * step);

@@ -1,5 +1,5 @@
 // Tensor: a value (dtype, shape, contiguous row-major numbers) and, if an op made it, its place in the graph.
-// Making, inspecting, reading and assigning live here; arithmetic is in ops.hpp, gradients in autograd.hpp.
+// Here tensors are made, inspected, read and assigned; arithmetic is in ops.hpp, gradients in autograd.hpp.
 #pragma once
 
 #include <atomic>
@@ -11,26 +11,18 @@
 #include <utility>
 #include <vector>
 
+#include "framework/shape.hpp"
+
 namespace surgeon {
-
-enum class Dtype : std::uint8_t { float32, float64, int64, boolean };
-using Shape = std::vector<std::int64_t>;
-
-std::string to_string(Dtype dtype);          // "float32"
-std::string to_string(const Shape& shape);   // "[2, 3]"
-bool is_floating(Dtype dtype) noexcept;
-std::int64_t element_size(Dtype dtype) noexcept;   // bytes
-// The number of elements; std::invalid_argument for a negative size, std::length_error past 2^62 bytes.
-std::int64_t count(const Shape& shape);
 
 namespace detail {
 struct Node;
-// The part of a node that every handle reads; node.hpp has the rest.
+// The part of a node that every handle reads; detail/node.hpp has the rest.
 struct Counted {
   std::atomic<std::uint32_t> references{1};
   Dtype dtype = Dtype::float32;
   std::int64_t size = 0;
-  std::uint64_t id = 0;        // grows with every tensor made: sorting by id is the topological order
+  std::uint64_t id = 0;        // grows with every tensor made, so that sorting by id gives a topological order
   std::uint64_t version = 0;
   void* data = nullptr;
   Shape shape;
@@ -40,10 +32,10 @@ inline const Shape scalar_shape;
 [[noreturn]] void refuse_empty(const char* op);
 }  // namespace detail
 
-// A handle: copying it copies a pointer. Values never change but through assign().
+// A handle: copying it copies a pointer. Only assign() changes its numbers.
 class Tensor {
  public:
-  Tensor() noexcept = default;   // empty: no dtype, no numbers; empty() is true
+  Tensor() noexcept = default;   // empty: it has no dtype and no numbers
   Tensor(const Tensor& other) noexcept : node_(other.node_) { retain(); }
   Tensor(Tensor&& other) noexcept : node_(std::exchange(other.node_, nullptr)) {}
   Tensor& operator=(Tensor other) noexcept { std::swap(node_, other.node_); return *this; }
@@ -53,7 +45,7 @@ class Tensor {
   bool defined() const noexcept { return node_ != nullptr; }
 
   const Shape& shape() const noexcept { return node_ ? node_->shape : detail::scalar_shape; }   // {} when empty
-  std::int64_t shape(int axis) const;               // axis counts from the end when negative; std::out_of_range
+  std::int64_t shape(int axis) const;               // a negative axis counts from the end; std::out_of_range
   int rank() const noexcept { return int(shape().size()); }
   std::int64_t size() const noexcept { return node_ ? node_->size : 0; }   // number of elements; 0 when empty
   Dtype dtype() const {
@@ -61,20 +53,20 @@ class Tensor {
     return node_->dtype;
   }
 
-  double item() const;                                            // the one element; std::invalid_argument otherwise
-  double at(std::initializer_list<std::int64_t> index) const;     // std::out_of_range; negative counts from the end
-  // The numbers in row-major order; T must be the dtype's own type (float, double, std::int64_t, bool).
+  double item() const;                                            // of one element, else std::invalid_argument
+  double at(std::initializer_list<std::int64_t> index) const;     // negative ones count from the end; std::out_of_range
+  // The numbers in row-major order. T must be the type of the dtype: float, double, std::int64_t or bool.
   template <class T> std::span<const T> values() const;
 
-  // Overwrites the numbers (same shape and dtype). Any graph that saved the old ones refuses to be differentiated;
-  // tensors that shared them (reshape, detach) keep the old numbers.
+  // Overwrites the numbers; shape and dtype must match. A graph that saved the old numbers refuses to be
+  // differentiated; tensors that shared them (through reshape or detach) keep the old ones.
   void assign(const Tensor& value);
-  std::uint64_t version() const noexcept { return node_ ? node_->version : 0; }   // how many times assign() was called
+  std::uint64_t version() const noexcept { return node_ ? node_->version : 0; }   // how often assign() was called
 
-  Tensor to(Dtype dtype) const;   // converts; float to float is differentiable
+  Tensor to(Dtype dtype) const;   // converts; differentiable between float32 and float64
   Tensor detach() const;          // the same numbers, not part of any graph
 
-  bool same(const Tensor& other) const noexcept { return node_ == other.node_; }   // the same object, not equal numbers
+  bool same(const Tensor& other) const noexcept { return node_ == other.node_; }   // the same tensor, not equal numbers
 
   explicit Tensor(detail::Counted* adopted) noexcept : node_(adopted) {}
   detail::Node& node() const noexcept;
@@ -93,12 +85,17 @@ class Tensor {
   detail::Counted* node_ = nullptr;
 };
 
-// From numbers in row-major order; std::invalid_argument when their count is not the shape's.
+// Refuses an empty tensor, naming the op that it was passed to.
+inline void require_value(const char* op, const Tensor& x) {
+  if (x.empty()) [[unlikely]] detail::refuse_empty(op);
+}
+
+// From numbers in row-major order; std::invalid_argument when they do not fill the shape.
 Tensor tensor(const std::vector<float>& values, const Shape& shape);
 Tensor tensor(const std::vector<double>& values, const Shape& shape);
 Tensor tensor(const std::vector<std::int64_t>& values, const Shape& shape);
 Tensor tensor(const std::vector<bool>& values, const Shape& shape);
-Tensor tensor(const std::vector<unsigned char>& values, const Shape& shape);   // boolean; anything but 0 is true
+Tensor tensor(const std::vector<unsigned char>& values, const Shape& shape);   // boolean: all but 0 are true
 
 // tensor({1.0, 2.0}, {2}) is float64, tensor({1.f, 2.f}, {2}) float32, tensor({1, 2}, {2}) int64.
 template <class T> Tensor tensor(std::initializer_list<T> values, const Shape& shape) {
@@ -111,7 +108,7 @@ Tensor zeros(const Shape& shape, Dtype dtype = Dtype::float32);
 Tensor ones(const Shape& shape, Dtype dtype = Dtype::float32);
 Tensor zeros_like(const Tensor& x);
 Tensor ones_like(const Tensor& x);
-Tensor arange(double stop, Dtype dtype = Dtype::float32);   // 0, 1, ..., below stop
+Tensor arange(double stop, Dtype dtype = Dtype::float32);   // 0, 1, 2, ... below stop
 Tensor arange(double start, double stop, double step, Dtype dtype = Dtype::float32);
 Tensor eye(std::int64_t n, Dtype dtype = Dtype::float32);
 

@@ -370,6 +370,10 @@ void attentions(Table& table) {
     add(name("attention of nothing").c_str(), {normal({0, 2, 3}), normal({0, 2, 3}), normal({0, 2, 3})},
         with({}, true), 1);
   }
+  const auto plain = [](std::span<const Tensor> in) {
+    return matmul(softmax(matmul(in[0], in[1], {.transpose_b = true})), in[2]);
+  };
+  table.add("fused_attention", qkv(3, 4, 2, 3), GIVES(fused_attention(in[0], in[1], in[2], {}, plain)));
   const auto scored = [](Args in) {
     const auto r = attention(in[0], in[1], in[2], {.mask = causal_mask(3), .return_weights = true});
     return concat({r.output, r.weights * r.weights}, 2);

@@ -9,7 +9,7 @@
 
 namespace surgeon::detail {
 
-struct Step;   // autograd.hpp
+struct Step;   // in autograd.hpp
 void destroy_step(Step* step) noexcept;
 
 // A shared run of bytes; the numbers start 64 bytes after it, aligned to 64.
@@ -33,7 +33,7 @@ Tensor make(Shape shape, Dtype dtype);
 Tensor share(const Tensor& x, Shape shape);
 
 template <class T> const T* data(const Tensor& x) noexcept { return static_cast<const T*>(x.node().data); }
-// Only for the one who made x, before anybody else sees it.
+// Only for whoever made x, before anyone else sees it.
 template <class T> T* fresh(const Tensor& x) noexcept { return static_cast<T*>(x.node().data); }
 // For optimizers and loading: un-shares the buffer, counts a new version, and lets the caller overwrite the numbers.
 void* overwrite(const Tensor& x);
@@ -41,8 +41,8 @@ void* overwrite(const Tensor& x);
 std::uint64_t new_id() noexcept;      // larger than any this thread was given before
 std::uint64_t newest_id() noexcept;   // larger than any thread was given before
 
-// For the engine, recorded like any op: g summed back to the shape it was broadcast from; x under a new identity;
-// a + b in a's own memory when nobody else can see it (with recording off only).
+// For the engine; recorded like any op. sum_to: g summed back to the shape it was broadcast from. alias: x under a new
+// identity. add_into: a + b, in a's own memory when recording is off and nothing else refers to it.
 Tensor sum_to(const Tensor& g, const Shape& shape);
 Tensor alias(const Tensor& x);
 Tensor add_into(Tensor a, const Tensor& b);

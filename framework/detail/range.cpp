@@ -6,6 +6,7 @@
 #include <cstdio>
 
 #include "framework/detail/node.hpp"
+#include "framework/errors.hpp"
 
 namespace surgeon::detail {
 
@@ -34,7 +35,8 @@ Range range_of(const Tensor& x) {
 }
 
 std::string text_of(const Range& r) {
-  std::string text = r.finite ? "[" + short_number(r.low) + ", " + short_number(r.high) + "]" : "no finite value";
+  std::string text = r.finite ? sentence("[", short_number(r.low), ", ", short_number(r.high), "]")
+                               : std::string("no finite value");
   if (r.nans) text += ", " + std::to_string(r.nans) + " nan";
   if (r.infinities) text += ", " + std::to_string(r.infinities) + " inf";
   return text;

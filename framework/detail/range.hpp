@@ -1,4 +1,4 @@
-// What a tensor's numbers are, in a few words: for listings and for anomalies.
+// A tensor's numbers in a few words, for listings of graphs and for anomalies.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace surgeon::detail {
 
-struct Range {   // of the finite values; first_bad: the place of the first that is not, or -1
+struct Range {   // low and high of the finite values; first_bad: the place of the first other one, or -1
   double low = 0, high = 0;
   std::int64_t nans = 0, infinities = 0, first_bad = -1, finite = 0;
 };
