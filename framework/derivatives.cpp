@@ -15,34 +15,33 @@
 
 namespace surgeon {
 
-
 namespace {
 
-using Tensors = std::vector<Tensor>;
+using List = std::vector<Tensor>;
 
 // New identities for the inputs, so that one which was made from another is not differentiated through it.
-Tensors arguments(const char* name, const Tensors& inputs) {
-  Tensors xs;
+List arguments(const char* name, const List& inputs) {
+  List xs;
   for (const Tensor& x : inputs) {
     require_value(name, x);
-    require(is_floating(x.dtype()), name, ": input ", xs.size(), " is ", x.dtype(), ", which has no derivatives");
+    require(is_floating(x.dtype()), name, ": input ", xs.size(), " must be float32 or float64, not ", x.dtype());
     xs.push_back(detail::alias(x));
   }
   return xs;
 }
 
-void require_like(const char* name, const char* what, const Tensors& vectors, const Tensors& inputs) {
+void require_like(const char* name, const char* what, const List& vectors, const List& inputs) {
   require(vectors.size() == inputs.size(), name, ": ", vectors.size(), " ", what, "s for ", inputs.size(), " inputs");
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     require_value(name, vectors[i]);
     const Tensor &v = vectors[i], &x = inputs[i];
     require(v.shape() == x.shape() && v.dtype() == x.dtype(), name, ": ", what, " ", i, " is ", v.dtype(), " ",
-            v.shape(), ", its input ", x.dtype(), " ", x.shape());
+            v.shape(), ", but its input is ", x.dtype(), " ", x.shape());
   }
 }
 
 // sum over i of <a[i], b[i]>
-Tensor inner(const Tensors& a, const Tensors& b) {
+Tensor inner(const List& a, const List& b) {
   Tensor total;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const Tensor product = sum(a[i] * b[i]);
@@ -54,17 +53,17 @@ Tensor inner(const Tensors& a, const Tensors& b) {
 // 1 at one place of the row-major numbers, else 0.
 Tensor unit(const Shape& shape, Dtype dtype, std::int64_t place) {
   Tensor e = zeros(shape, dtype);
-  detail::visit_floating(dtype, [&](auto number) { detail::fresh<decltype(number)>(e)[place] = 1; });
+  detail::visit_floating(dtype, [&]<class T>(T) { detail::fresh<T>(e)[place] = T(1); });
   return e;
 }
 
 // J of y with respect to x, row by row.
 Tensor rows(const char* name, const Tensor& y, const Tensor& x, bool create_graph) {
-  require(is_floating(y.dtype()), name, ": the function's value is ", y.dtype(), ", which has no derivatives");
+  require(is_floating(y.dtype()), name, ": the function's value must be float32 or float64, not ", y.dtype());
   Shape shape = y.shape();
   shape.insert(shape.end(), x.shape().begin(), x.shape().end());
   if (count(shape) == 0) return zeros(shape, x.dtype());
-  Tensors found;
+  List found;
   for (std::int64_t place = 0; place < y.size(); ++place)
     found.push_back(grad(y, {x}, {.cotangent = unit(y.shape(), y.dtype(), place), .create_graph = create_graph,
                                   .allow_unused = true})[0]);
@@ -73,36 +72,36 @@ Tensor rows(const char* name, const Tensor& y, const Tensor& x, bool create_grap
 
 }  // namespace
 
-Tensors vjp(const Function& f, const Tensors& inputs, const Tensor& cotangent) {
+List vjp(const Function& f, const List& inputs, const Tensor& cotangent) {
   const bool keep = recording();
   const detail::Recording on;
-  const Tensors xs = arguments("vjp", inputs);
+  const List xs = arguments("vjp", inputs);
   return grad(f(xs), xs, {.cotangent = cotangent, .create_graph = keep, .allow_unused = true});
 }
 
 // v^T J is linear in v, and its transpose is J: two walks back make one walk forward.
-Tensor jvp(const Function& f, const Tensors& inputs, const Tensors& tangents) {
+Tensor jvp(const Function& f, const List& inputs, const List& tangents) {
   const bool keep = recording();
   const detail::Recording on;
-  const Tensors xs = arguments("jvp", inputs);
+  const List xs = arguments("jvp", inputs);
   require_like("jvp", "tangent", tangents, xs);
   const Tensor y = f(xs);
   require_value("jvp", y);
   const Tensor v = zeros_like(y);
   if (xs.empty()) return v;
-  const Tensors pulled = grad(y, xs, {.cotangent = v, .create_graph = true, .allow_unused = true});
+  const List pulled = grad(y, xs, {.cotangent = v, .create_graph = true, .allow_unused = true});
   return grad(inner(pulled, tangents), {v}, {.create_graph = keep, .allow_unused = true})[0];
 }
 
-Tensors hvp(const Function& f, const Tensors& inputs, const Tensors& vectors) {
+List hvp(const Function& f, const List& inputs, const List& vectors) {
   const bool keep = recording();
   const detail::Recording on;
-  const Tensors xs = arguments("hvp", inputs);
+  const List xs = arguments("hvp", inputs);
   require_like("hvp", "vector", vectors, xs);
   const Tensor y = f(xs);
-  require(y.size() == 1, "hvp: the function's value has shape ", y.shape(), ", not one element");
+  require(y.size() == 1, "hvp: the function's value must have one element, but has shape ", y.shape());
   if (xs.empty()) return {};
-  const Tensors gradients = grad(y, xs, {.create_graph = true, .allow_unused = true});
+  const List gradients = grad(y, xs, {.create_graph = true, .allow_unused = true});
   return grad(inner(gradients, vectors), xs, {.create_graph = keep, .allow_unused = true});
 }
 
@@ -120,7 +119,7 @@ Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
   const detail::Recording on;
   const Tensor own = arguments("hessian", {x})[0];
   const Tensor y = f(own);
-  require(y.size() == 1, "hessian: the function's value has shape ", y.shape(), ", not one element");
+  require(y.size() == 1, "hessian: the function's value must have one element, but has shape ", y.shape());
   const Tensor gradient = grad(y, {own}, {.create_graph = true, .allow_unused = true})[0];
   return rows("hessian", gradient, own, keep);
 }
@@ -129,7 +128,7 @@ Tensor hessian(const std::function<Tensor(const Tensor&)>& f, const Tensor& x) {
 
 namespace {
 
-Tensors gradients(const Tensors& outputs, const Tensors& cotangents, const Tensors& xs, bool create_graph) {
+List gradients(const List& outputs, const List& cotangents, const List& xs, bool create_graph) {
   if (outputs.size() == 1)
     return grad(outputs[0], xs, {.cotangent = cotangents[0], .create_graph = create_graph, .allow_unused = true});
   return grad(inner(outputs, cotangents), xs, {.create_graph = create_graph, .allow_unused = true});
@@ -165,7 +164,7 @@ std::string number(double value) {
 // F_k = the gradient of <F_(k-1), c_(k-1)> as a function of x, and the c are random and fixed.
 class Checker {
  public:
-  Checker(const Function& f, const Tensors& inputs, const GradcheckOptions& options)
+  Checker(const Function& f, const List& inputs, const GradcheckOptions& options)
       : f_(f), options_(options), rng_(options.seed) {
     for (const Tensor& x : inputs) xs_.push_back(x.detach());
   }
@@ -174,9 +173,10 @@ class Checker {
   std::string run() {
     const Tensor y = f_(xs_);
     require_value("gradcheck", y);
-    if (y.dtype() != Dtype::float64) return sentence("the function's value is ", y.dtype(), ", not float64");
+    if (y.dtype() != Dtype::float64) return sentence("the function's value must be float64, not ", y.dtype());
     if (!bit_equal(y, f_(xs_)))
-      return "the function gives different values for the same inputs (if it draws, make its Rng inside it)";
+      return "the function returns different values for the same inputs (if it draws random numbers, make its Rng "
+             "inside it)";
     cotangents_.push_back({randn(y.shape(), rng_, Dtype::float64)});
     std::string fault = repeats(y);
     if (fault.empty()) fault = linear(y);
@@ -189,23 +189,23 @@ class Checker {
   }
 
  private:
-  Tensors like_inputs() {
-    Tensors drawn;
+  List like_inputs() {
+    List drawn;
     for (const Tensor& x : xs_) drawn.push_back(randn(x.shape(), rng_, Dtype::float64));
     return drawn;
   }
 
-  Tensors outputs(int k, const Tensors& xs) const {   // F_k
+  List outputs(int k, const List& xs) const {   // F_k
     if (k == 0) return {f_(xs)};
     return gradients(outputs(k - 1, xs), cotangents_[std::size_t(k - 1)], xs, true);
   }
 
   std::string repeats(const Tensor& y) const {
-    const Tensors once = gradients({y}, cotangents_[0], xs_, false), again = gradients({y}, cotangents_[0], xs_, false),
+    const List once = gradients({y}, cotangents_[0], xs_, false), again = gradients({y}, cotangents_[0], xs_, false),
                   anew = gradients({f_(xs_)}, cotangents_[0], xs_, false);
     for (std::size_t i = 0; i < xs_.size(); ++i)
       if (!bit_equal(once[i], again[i]) || !bit_equal(once[i], anew[i]))
-        return sentence("order 1, input ", i, ": two backward runs differ in their bits");
+        return sentence("order 1, input ", i, ": two backward passes differ in their bits");
     return {};
   }
 
@@ -213,7 +213,7 @@ class Checker {
     return std::isfinite(a) && std::abs(a - b) <= options_.atol + options_.rtol * std::max(std::abs(a), std::abs(b));
   }
 
-  std::string first_difference(const char* what, const Tensors& a, const Tensors& b) const {
+  std::string first_difference(const char* what, const List& a, const List& b) const {
     for (std::size_t i = 0; i < xs_.size(); ++i)
       for (std::int64_t place = 0; place < xs_[i].size(); ++place) {
         const double left = value(a[i], place), right = value(b[i], place);
@@ -229,9 +229,9 @@ class Checker {
     const Tensor& g = cotangents_[0][0];
     const Tensor h = randn(y.shape(), rng_, Dtype::float64);
     const NoRecord pause;
-    const Tensors of_g = gradients({y}, {g}, xs_, false), of_h = gradients({y}, {h}, xs_, false),
+    const List of_g = gradients({y}, {g}, xs_, false), of_h = gradients({y}, {h}, xs_, false),
                   of_both = gradients({y}, {3.0 * g - 2.0 * h}, xs_, false);
-    Tensors both;
+    List both;
     for (std::size_t i = 0; i < xs_.size(); ++i) both.push_back(3.0 * of_g[i] - 2.0 * of_h[i]);
     return first_difference("the gradient is not linear in the cotangent", of_both, both);
   }
@@ -246,7 +246,7 @@ class Checker {
   double numeric(int k, std::size_t input, const Tensor& v, double step) const {
     std::optional<NoRecord> pause;
     if (k == 0) pause.emplace();
-    const Tensors ahead = outputs(k, moved(input, v, step)), behind = outputs(k, moved(input, v, -step));
+    const List ahead = outputs(k, moved(input, v, step)), behind = outputs(k, moved(input, v, -step));
     double total = 0.0;
     for (std::size_t i = 0; i < ahead.size(); ++i) {
       const NoRecord quiet;
@@ -255,9 +255,9 @@ class Checker {
     return total / (2.0 * step);
   }
 
-  Tensors moved(std::size_t input, const Tensor& v, double step) const {
+  List moved(std::size_t input, const Tensor& v, double step) const {
     const NoRecord pause;
-    Tensors xs = xs_;
+    List xs = xs_;
     xs[input] = xs[input] + step * v;
     return xs;
   }
@@ -271,7 +271,7 @@ class Checker {
 
   std::string differences(int order) {
     const int k = order - 1;
-    const Tensors analytic = gradients(outputs(k, xs_), cotangents_[std::size_t(k)], xs_, false);
+    const List analytic = gradients(outputs(k, xs_), cotangents_[std::size_t(k)], xs_, false);
     for (std::size_t i = 0; i < xs_.size(); ++i) {
       if (!options_.every_element) {
         const Tensor v = randn(xs_[i].shape(), rng_, Dtype::float64);
@@ -306,8 +306,8 @@ class Checker {
     const Shape& shape = xs_[input].shape();
     const Tensor e = unit(shape, Dtype::float64, place);
     std::string text = sentence("order ", order, ", input ", input, " of shape ", shape, ", index ",
-                                    index_of(place, shape), ": analytic ", number(analytic), ", numeric ",
-                                    number(numeric(order - 1, input, e, options_.eps)), "; by step:");
+                                index_of(place, shape), ": analytic ", number(analytic), ", numeric ",
+                                number(numeric(order - 1, input, e, options_.eps)), "; by step:");
     for (double factor : {100.0, 10.0, 1.0, 0.1, 0.01}) {
       const double step = factor * options_.eps;
       text += sentence(factor == 100.0 ? " " : ", ", step, " -> ", number(numeric(order - 1, input, e, step)));
@@ -318,20 +318,20 @@ class Checker {
   const Function& f_;
   const GradcheckOptions& options_;
   Rng rng_;
-  Tensors xs_;
-  std::vector<Tensors> cotangents_;   // [k] belongs to F_k
+  List xs_;
+  std::vector<List> cotangents_;   // [k] belongs to F_k
 };
 
 }  // namespace
 
-GradcheckResult gradcheck(const Function& f, const Tensors& inputs, const GradcheckOptions& options) {
-  require(!inputs.empty(), "gradcheck: no inputs");
-  require(options.order >= 1, "gradcheck: order ", options.order, " is less than 1");
-  require(options.eps > 0.0, "gradcheck: eps ", options.eps, " is not positive");
+GradcheckResult gradcheck(const Function& f, const List& inputs, const GradcheckOptions& options) {
+  require(!inputs.empty(), "gradcheck: needs at least one input");
+  require(options.order >= 1, "gradcheck: order must be at least 1, not ", options.order);
+  require(options.eps > 0.0, "gradcheck: eps must be positive, not ", options.eps);
   for (std::size_t i = 0; i < inputs.size(); ++i) {
     require_value("gradcheck", inputs[i]);
-    require(inputs[i].dtype() == Dtype::float64, "gradcheck: input ", i, " is ", inputs[i].dtype(),
-            ": finite differences need the digits of float64");
+    require(inputs[i].dtype() == Dtype::float64, "gradcheck: input ", i, " must be float64, not ",
+            inputs[i].dtype(), ": finite differences need the digits");
   }
   const detail::Recording on;
   std::string fault;
@@ -340,7 +340,7 @@ GradcheckResult gradcheck(const Function& f, const Tensors& inputs, const Gradch
   } catch (const std::exception& error) {
     fault = sentence("an exception: ", error.what());
   } catch (...) {
-    fault = "an exception that is no std::exception";
+    fault = "an exception that is not a std::exception";
   }
   if (fault.empty()) return {};
   return {.passed = false, .message = "gradcheck: " + fault};

@@ -11,10 +11,6 @@
 
 namespace surgeon {
 
-namespace kernels {
-const Random& random() noexcept { return choose(baseline::random, v3::random, v4::random); }
-}  // namespace kernels
-
 namespace {
 
 constexpr std::int64_t grain = 4096;   // blocks: a thread costs about as much to start as these take
@@ -23,9 +19,12 @@ kernels::Stream next_blocks(Rng& rng, std::int64_t blocks) {
   return {rng.seed(), rng.stream(), rng.take(std::uint64_t(blocks))};
 }
 
+template <class T>
+using Kernel = void (*)(kernels::Stream from, std::int64_t n, T* y);
+
 // n results, per_block to a block, cut over threads between blocks.
 template <class T>
-void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
+void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, Kernel<T> kernel) {
   const std::int64_t blocks = (n + per_block - 1) / per_block;
   const kernels::Stream from = next_blocks(rng, blocks);
   kernels::parallel_for(blocks, grain, [&](std::int64_t begin, std::int64_t end) {
@@ -34,8 +33,17 @@ void fill(T* y, std::int64_t n, std::int64_t per_block, Rng& rng, void (*kernel)
   });
 }
 
+Tensor drawn(const char* name, const Shape& shape, Rng& rng, Dtype dtype, std::int64_t per_block,
+             Kernel<float> in_float, Kernel<double> in_double) {
+  require(is_floating(dtype), name, ": dtype must be float32 or float64, not ", dtype);
+  Tensor y = detail::make(shape, dtype);
+  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), per_block, rng, in_float);
+  else fill(detail::fresh<double>(y), y.size(), per_block, rng, in_double);
+  return y;
+}
+
 template <class T>
-T one(Rng& rng, void (*kernel)(kernels::Stream, std::int64_t, T*)) {
+T one(Rng& rng, Kernel<T> kernel) {
   T y;
   kernel(next_blocks(rng, 1), 1, &y);
   return y;
@@ -85,30 +93,20 @@ double Rng::uniform() { return one(*this, kernels::random().uniform_double); }
 double Rng::normal() { return one(*this, kernels::random().normal_double); }
 
 std::int64_t Rng::below(std::int64_t n) {
-  require(n >= 1, "Rng::below: no number from 0 to below ", n);
+  require(n >= 1, "Rng::below: n must be at least 1, not ", n);
   return std::int64_t(below_unsigned(std::uint64_t(n), *this));
 }
 
 Tensor randn(const Shape& shape, Rng& rng, Dtype dtype) {
-  require(is_floating(dtype), "randn: ", dtype, " is no floating dtype");
-  Tensor y = detail::make(shape, dtype);
-  const kernels::Random& kernel = kernels::random();
-  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 4, rng, kernel.normal_float);
-  else fill(detail::fresh<double>(y), y.size(), 4, rng, kernel.normal_double);
-  return y;
+  return drawn("randn", shape, rng, dtype, 4, kernels::random().normal_float, kernels::random().normal_double);
 }
 
 Tensor rand(const Shape& shape, Rng& rng, Dtype dtype) {
-  require(is_floating(dtype), "rand: ", dtype, " is no floating dtype");
-  Tensor y = detail::make(shape, dtype);
-  const kernels::Random& kernel = kernels::random();
-  if (dtype == Dtype::float32) fill(detail::fresh<float>(y), y.size(), 2, rng, kernel.uniform_float);
-  else fill(detail::fresh<double>(y), y.size(), 2, rng, kernel.uniform_double);
-  return y;
+  return drawn("rand", shape, rng, dtype, 2, kernels::random().uniform_float, kernels::random().uniform_double);
 }
 
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng) {
-  require(low < high, "randint: nothing from ", low, " to below ", high);
+  require(low < high, "randint: low is ", low, " and high is ", high, "; low must be below high");
   Tensor y = detail::make(shape, Dtype::int64);
   const std::uint64_t range = std::uint64_t(high) - std::uint64_t(low);
   Draws draws(rng);
@@ -119,7 +117,7 @@ Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng
 
 // Fisher-Yates.
 std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng) {
-  require(n >= 0, "permutation: of ", n, " numbers");
+  require(n >= 0, "permutation: n must not be negative, but is ", n);
   std::vector<std::int64_t> order(std::size_t(n), 0);
   std::iota(order.begin(), order.end(), std::int64_t{0});
   Draws draws(rng);

@@ -106,8 +106,9 @@ void select(Run<bool> condition, Run<T> a, Run<T> b, T* y, std::int64_t n) {
 
 template <class T>
 constexpr Elementwise<T> table_of_floats() {
-  return {{unary<Negate, T>, unary<Abs, T>, unary<Sign, T>, unary<Exp, T>, unary<Log, T>, unary<Sqrt, T>, unary<Tanh, T>,
-           unary<Sigmoid, T>, unary<Relu, T>, unary<Softplus, T>, unary<Erf, T>, unary<Sin, T>, unary<Cos, T>},
+  return {{unary<Negate, T>, unary<Abs, T>, unary<Sign, T>, unary<Exp, T>, unary<Log, T>, unary<Sqrt, T>,
+           unary<Tanh, T>, unary<Sigmoid, T>, unary<Relu, T>, unary<Softplus, T>, unary<Erf, T>, unary<Sin, T>,
+           unary<Cos, T>},
           {binary<Add, T, T>, binary<Subtract, T, T>, binary<Multiply, T, T>, binary<Divide, T, T>,
            binary<Maximum, T, T>, binary<Minimum, T, T>},
           {binary<Equal, T, bool>, binary<NotEqual, T, bool>, binary<Less, T, bool>, binary<LessEqual, T, bool>,

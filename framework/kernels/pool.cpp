@@ -97,6 +97,4 @@ void deallocate(void* block, std::size_t bytes) noexcept {
   if (cache.kept_bytes > keep_limit) cache.trim(keep_limit / 2);
 }
 
-void release_cached() noexcept { cache.trim(0); }
-
 }  // namespace surgeon::kernels

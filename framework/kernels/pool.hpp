@@ -9,7 +9,6 @@ namespace surgeon::kernels {
 
 void* allocate(std::size_t bytes);                           // std::bad_alloc; never null, also for 0 bytes
 void deallocate(void* block, std::size_t bytes) noexcept;    // bytes as asked for
-void release_cached() noexcept;                              // gives this thread's kept blocks back to the system
 
 // Scratch memory inside a kernel, freed at the end of the scope.
 template <class T>

@@ -22,7 +22,7 @@ template <class T> void min_rows(const T* x, Size rows, Size cols, T* y);
 // y[batch, cols, rows] = x[batch, rows, cols] transposed; element_size 1, 4 or 8 bytes.
 void transpose(const void* x, Size batch, Size rows, Size cols, Size element_size, void* y);
 
-// ---- One run of rows, on this thread: what the functions above and ops_fused.cpp hand out to threads --------------
+// ---- One run of rows, on this thread: what the functions above and the ops hand out to threads ----------------------
 template <class T>
 struct Rows {
   double (*total)(const T* x, Size n);

@@ -25,8 +25,8 @@ const char* name_of(kernels::Unary kind) {
 }
 
 Tensor apply(const char* op, kernels::Unary kind, const Tensor& x) {
-  require_numbers(op, x);
-  if (kind > kernels::Unary::sign) require_floating(op, x);   // the first three have integer kernels too
+  if (kind > kernels::Unary::sign) require_floating(op, x);
+  else require_numbers(op, x);   // the first three have integer kernels too
   Tensor y = detail::make(x.shape(), x.dtype());
   visit_numbers(x.dtype(), [&]<class T>(T) {
     const auto kernel = kernels::elementwise<T>().unary[std::size_t(kind)];

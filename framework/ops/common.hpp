@@ -1,4 +1,4 @@
-// What the files of ops share: refusals, shapes, and handing rows to threads.
+// What the files of ops share: refusals, shapes, and handing rows to threads. It brings the headers they all need.
 #pragma once
 
 #include <algorithm>
@@ -15,8 +15,13 @@
 
 namespace surgeon::ops {
 
+// What an op needs of a tensor's inside: a new one, its numbers to read, and to write.
+using detail::data;
+using detail::fresh;
+using detail::make;
+
 using Size = std::int64_t;
-using Tensors = std::span<const Tensor>;
+using Tensors = std::span<const Tensor>;   // what a rule or a reference is given
 
 // Elements that are worth a thread: with less work, starting one costs more than it saves.
 inline constexpr Size move_grain = 1 << 15;   // at about one addition each
@@ -33,7 +38,7 @@ inline void require_floating(const char* op, const Tensor& x) {
 }
 inline void require_same_dtype(const char* op, const Tensor& x, const char* name, const Tensor& other) {
   require_value(op, other);
-  require(other.dtype() == x.dtype(), op, ": ", name, " is ", other.dtype(), ", x is ", x.dtype());
+  require(other.dtype() == x.dtype(), op, ": ", name, " is ", other.dtype(), ", but x is ", x.dtype());
 }
 inline void require_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   require_value(op, b);

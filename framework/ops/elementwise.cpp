@@ -1,20 +1,14 @@
-// Element-by-element ops: value and gradient side by side. Broadcasting of gradients is undone by the engine.
+// Arithmetic, comparisons and choices, element by element: value and gradient side by side. The engine undoes the
+// broadcasting of gradients. Functions of one number are in functions.cpp.
 #include <algorithm>
 #include <cmath>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
-#include "framework/kernels/elementwise.hpp"
 #include "framework/kernels/strides.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using kernels::Binary;
 using kernels::Compare;
 using kernels::Run;
@@ -27,7 +21,8 @@ namespace {
 template <class T>
 T adopt(const char* op, double number) {
   if constexpr (std::is_integral_v<T>)
-    require(number == std::floor(number) && std::abs(number) < 9.2e18, op, ": ", number, " with an int64 tensor");
+    require(number == std::floor(number) && std::abs(number) < 9.2e18, op, ": an int64 tensor cannot hold ",
+            number);
   return T(number);
 }
 
@@ -52,9 +47,27 @@ void over_pairs(const Tensor& a, const Tensor& b, const Tensor& y, const Kernel&
   });
 }
 
-Tensor binary(const char* op, Binary kind, const Tensor& a, const Tensor& b) {
-  require_numbers(op, a);
-  require_numbers(op, b);
+const char* name_of(Binary kind) {
+  constexpr const char* names[] = {"add", "subtract", "multiply", "divide", "maximum", "minimum"};
+  static_assert(std::size(names) == std::size_t(Binary::count));
+  return names[std::size_t(kind)];
+}
+const char* name_of(Compare kind) {
+  constexpr const char* names[] = {"==", "!=", "<", "<=", ">", ">="};
+  static_assert(std::size(names) == std::size_t(Compare::count));
+  return names[std::size_t(kind)];
+}
+
+// ---- Values, without a graph ---------------------------------------------------------------------------------------
+
+void require_operand(const char* op, Binary kind, const Tensor& x) {
+  if (kind == Binary::divide) require_floating(op, x);
+  else require_numbers(op, x);
+}
+
+Tensor apply(Binary kind, const Tensor& a, const Tensor& b) {
+  const char* op = name_of(kind);
+  require_operand(op, kind, a);
   require_same_dtype(op, a, b);
   Tensor y = make(a.shape() == b.shape() ? a.shape() : broadcast_shape(op, a.shape(), b.shape()), a.dtype());
   visit_numbers(a.dtype(), [&]<class T>(T) {
@@ -63,26 +76,40 @@ Tensor binary(const char* op, Binary kind, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-// The number stands on the right, or on the left.
-Tensor binary(const char* op, Binary kind, const Tensor& x, double number, bool number_first = false) {
-  require_numbers(op, x);
+enum class Number { first, second };   // which operand it is
+
+Tensor apply(const char* op, Binary kind, const Tensor& x, double number, Number place) {
+  require_operand(op, kind, x);
   Tensor y = make(x.shape(), x.dtype());
   visit_numbers(x.dtype(), [&]<class T>(T) {
     const T value = adopt<T>(op, number);
     const auto kernel = kernels::elementwise<T>().binary[std::size_t(kind)];
     kernels::parallel_for(x.size(), move_grain, [&](std::int64_t begin, std::int64_t end) {
       const Run<T> run{data<T>(x) + begin, true}, constant{&value, false};
-      kernel(number_first ? constant : run, number_first ? run : constant, fresh<T>(y) + begin, end - begin);
+      if (place == Number::first) kernel(constant, run, fresh<T>(y) + begin, end - begin);
+      else kernel(run, constant, fresh<T>(y) + begin, end - begin);
     });
   });
   return y;
 }
 
-Tensor compare(const char* op, Compare kind, const Tensor& a, const Tensor& b) {
+// ---- Recorded under the kind's name, with a rule -------------------------------------------------------------------
+
+template <class Rule> Tensor binary(Binary kind, const Tensor& a, const Tensor& b, Rule rule) {
+  return record(name_of(kind), {a, b}, apply(kind, a, b), rule);
+}
+template <class Rule> Tensor binary(Binary kind, const Tensor& x, double number, Rule rule) {
+  return record(name_of(kind), {x}, apply(name_of(kind), kind, x, number, Number::second), rule);
+}
+template <class Rule> Tensor binary(Binary kind, double number, const Tensor& x, Rule rule) {
+  return record(name_of(kind), {x}, apply(name_of(kind), kind, x, number, Number::first), rule);
+}
+
+Tensor compare(Compare kind, const Tensor& a, const Tensor& b) {
+  const char* op = name_of(kind);
   require_value(op, a);
-  require_value(op, b);
   require_same_dtype(op, a, b);
-  if (a.dtype() == Dtype::boolean) return compare(op, kind, a.to(Dtype::int64), b.to(Dtype::int64));
+  if (a.dtype() == Dtype::boolean) return compare(kind, a.to(Dtype::int64), b.to(Dtype::int64));
   const Tensor y = make(broadcast_shape(op, a.shape(), b.shape()), Dtype::boolean);
   visit_numbers(a.dtype(), [&]<class T>(T) {
     over_pairs<T, bool>(a, b, y, kernels::elementwise<T>().compare[std::size_t(kind)]);
@@ -90,9 +117,10 @@ Tensor compare(const char* op, Compare kind, const Tensor& a, const Tensor& b) {
   return y;
 }
 
-Tensor compare(const char* op, Compare kind, const Tensor& x, double number) {
+Tensor compare(Compare kind, const Tensor& x, double number) {
+  const char* op = name_of(kind);
   require_value(op, x);
-  if (x.dtype() == Dtype::boolean) return compare(op, kind, x.to(Dtype::int64), number);
+  if (x.dtype() == Dtype::boolean) return compare(kind, x.to(Dtype::int64), number);
   const Tensor y = make(x.shape(), Dtype::boolean);
   visit_numbers(x.dtype(), [&]<class T>(T) {
     const T value = T(number);
@@ -106,7 +134,7 @@ Tensor compare(const char* op, Compare kind, const Tensor& x, double number) {
 Tensor as_mask(const char* op, const Tensor& mask) {
   require_value(op, mask);
   if (mask.dtype() == Dtype::boolean) return mask;
-  require(is_floating(mask.dtype()), op, ": the mask is ", mask.dtype(), ", not boolean or float 0/1");
+  require(is_floating(mask.dtype()), op, ": the mask must be boolean, or float with 0 and 1, not ", mask.dtype());
   detail::visit_floating(mask.dtype(), [&]<class T>(T) {
     const auto* values = data<T>(mask);
     for (std::int64_t i = 0; i < mask.size(); ++i)
@@ -134,57 +162,45 @@ Tensor select(const Tensor& condition, const Tensor& a, const Tensor& b, Shape s
 // ---- Arithmetic ----------------------------------------------------------------------------------------------------
 
 Tensor operator+(const Tensor& a, const Tensor& b) {
-  return record("add", {a, b}, binary("add", Binary::add, a, b),
-                [](const Ins& in, Out, Grad g) -> Grads {
-                  return {in.wanted(0) ? g : Tensor(), in.wanted(1) ? g : Tensor()};
-                });
+  return binary(Binary::add, a, b, [](const Ins& in, Out, Grad g) -> Grads {
+    return {in.wanted(0) ? g : Tensor(), in.wanted(1) ? g : Tensor()};
+  });
 }
-
 Tensor operator-(const Tensor& a, const Tensor& b) {
-  return record("subtract", {a, b}, binary("subtract", Binary::subtract, a, b),
-                [](const Ins& in, Out, Grad g) -> Grads { return {g, if_wanted(in, 1, [&] { return -g; })}; });
+  return binary(Binary::subtract, a, b, [](const Ins& in, Out, Grad g) -> Grads {
+    return {g, if_wanted(in, 1, [&] { return -g; })};
+  });
 }
-
 Tensor operator*(const Tensor& a, const Tensor& b) {
-  return record("multiply", {a, b}, binary("multiply", Binary::multiply, a, b),
-                [](const Ins& in, Out, Grad g) -> Grads {
-                  return {if_wanted(in, 0, [&] { return g * in[1]; }), if_wanted(in, 1, [&] { return g * in[0]; })};
-                });
+  return binary(Binary::multiply, a, b, [](const Ins& in, Out, Grad g) -> Grads {
+    return {if_wanted(in, 0, [&] { return g * in[1]; }), if_wanted(in, 1, [&] { return g * in[0]; })};
+  });
 }
-
 Tensor operator/(const Tensor& a, const Tensor& b) {
-  require_floating("divide", a);
-  return record("divide", {a, b}, binary("divide", Binary::divide, a, b), [](const Ins& in, Out y, Grad g) -> Grads {
+  return binary(Binary::divide, a, b, [](const Ins& in, Out y, Grad g) -> Grads {
     return {if_wanted(in, 0, [&] { return g / in[1]; }), if_wanted(in, 1, [&] { return -g * y / in[1]; })};
   });
 }
 
 Tensor operator+(const Tensor& a, double b) {
-  return record("add", {a}, binary("add", Binary::add, a, b), [](const Ins&, Out, Grad g) -> Grads { return {g}; });
+  return binary(Binary::add, a, b, [](const Ins&, Out, Grad g) -> Grads { return {g}; });
 }
 Tensor operator-(const Tensor& a, double b) {
-  return record("subtract", {a}, binary("subtract", Binary::subtract, a, b),
-                [](const Ins&, Out, Grad g) -> Grads { return {g}; });
+  return binary(Binary::subtract, a, b, [](const Ins&, Out, Grad g) -> Grads { return {g}; });
 }
 Tensor operator*(const Tensor& a, double b) {
-  return record("multiply", {a}, binary("multiply", Binary::multiply, a, b),
-                [b](const Ins&, Out, Grad g) -> Grads { return {g * b}; });
+  return binary(Binary::multiply, a, b, [b](const Ins&, Out, Grad g) -> Grads { return {g * b}; });
 }
 Tensor operator/(const Tensor& a, double b) {
-  require_floating("divide", a);
-  return record("divide", {a}, binary("divide", Binary::divide, a, b),
-                [b](const Ins&, Out, Grad g) -> Grads { return {g / b}; });
+  return binary(Binary::divide, a, b, [b](const Ins&, Out, Grad g) -> Grads { return {g / b}; });
 }
 Tensor operator+(double a, const Tensor& b) { return b + a; }
 Tensor operator-(double a, const Tensor& b) {
-  return record("subtract", {b}, binary("subtract", Binary::subtract, b, a, true),
-                [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
+  return binary(Binary::subtract, a, b, [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
 }
 Tensor operator*(double a, const Tensor& b) { return b * a; }
 Tensor operator/(double a, const Tensor& b) {
-  require_floating("divide", b);
-  return record("divide", {b}, binary("divide", Binary::divide, b, a, true),
-                [](const Ins& in, Out y, Grad g) -> Grads { return {-g * y / in[0]}; });
+  return binary(Binary::divide, a, b, [](const Ins& in, Out y, Grad g) -> Grads { return {-g * y / in[0]}; });
 }
 Tensor operator-(const Tensor& x) {
   return pointwise(Unary::negate, x, [](const Ins&, Out, Grad g) -> Grads { return {-g}; });
@@ -192,18 +208,18 @@ Tensor operator-(const Tensor& x) {
 
 // ---- Comparisons ---------------------------------------------------------------------------------------------------
 
-Tensor operator==(const Tensor& a, const Tensor& b) { return compare("==", Compare::equal, a, b); }
-Tensor operator!=(const Tensor& a, const Tensor& b) { return compare("!=", Compare::not_equal, a, b); }
-Tensor operator<(const Tensor& a, const Tensor& b) { return compare("<", Compare::less, a, b); }
-Tensor operator<=(const Tensor& a, const Tensor& b) { return compare("<=", Compare::less_equal, a, b); }
-Tensor operator>(const Tensor& a, const Tensor& b) { return compare(">", Compare::greater, a, b); }
-Tensor operator>=(const Tensor& a, const Tensor& b) { return compare(">=", Compare::greater_equal, a, b); }
-Tensor operator==(const Tensor& a, double b) { return compare("==", Compare::equal, a, b); }
-Tensor operator!=(const Tensor& a, double b) { return compare("!=", Compare::not_equal, a, b); }
-Tensor operator<(const Tensor& a, double b) { return compare("<", Compare::less, a, b); }
-Tensor operator<=(const Tensor& a, double b) { return compare("<=", Compare::less_equal, a, b); }
-Tensor operator>(const Tensor& a, double b) { return compare(">", Compare::greater, a, b); }
-Tensor operator>=(const Tensor& a, double b) { return compare(">=", Compare::greater_equal, a, b); }
+Tensor operator==(const Tensor& a, const Tensor& b) { return compare(Compare::equal, a, b); }
+Tensor operator!=(const Tensor& a, const Tensor& b) { return compare(Compare::not_equal, a, b); }
+Tensor operator<(const Tensor& a, const Tensor& b) { return compare(Compare::less, a, b); }
+Tensor operator<=(const Tensor& a, const Tensor& b) { return compare(Compare::less_equal, a, b); }
+Tensor operator>(const Tensor& a, const Tensor& b) { return compare(Compare::greater, a, b); }
+Tensor operator>=(const Tensor& a, const Tensor& b) { return compare(Compare::greater_equal, a, b); }
+Tensor operator==(const Tensor& a, double b) { return compare(Compare::equal, a, b); }
+Tensor operator!=(const Tensor& a, double b) { return compare(Compare::not_equal, a, b); }
+Tensor operator<(const Tensor& a, double b) { return compare(Compare::less, a, b); }
+Tensor operator<=(const Tensor& a, double b) { return compare(Compare::less_equal, a, b); }
+Tensor operator>(const Tensor& a, double b) { return compare(Compare::greater, a, b); }
+Tensor operator>=(const Tensor& a, double b) { return compare(Compare::greater_equal, a, b); }
 Tensor operator!(const Tensor& mask) {
   require_value("!", mask);
   require(mask.dtype() == Dtype::boolean, "!: needs a boolean tensor, not ", mask.dtype());
@@ -230,8 +246,9 @@ Tensor Tensor::to(Dtype target) const {
 // ---- Choosing ------------------------------------------------------------------------------------------------------
 
 Tensor clamp(const Tensor& x, double low, double high) {
-  require(low <= high, "clamp: low ", low, " is not below high ", high);
-  Tensor value = binary("clamp", Binary::minimum, binary("clamp", Binary::maximum, x, low), high);
+  require(low <= high, "clamp: low is ", low, " and high is ", high, "; low must be at most high");
+  Tensor value = apply("clamp", Binary::minimum, apply("clamp", Binary::maximum, x, low, Number::second), high,
+                       Number::second);
   return record("clamp", {x}, std::move(value), [low, high](const Ins& in, Out, Grad g) -> Grads {
     return {masked_fill(masked_fill(g, in[0] < low, 0.0), in[0] > high, 0.0)};
   });
@@ -247,13 +264,12 @@ Tensor shared_by_ties(const Tensor& g, const Tensor& a, const Tensor& b, const T
 }  // namespace
 
 Tensor maximum(const Tensor& a, const Tensor& b) {
-  return record("maximum", {a, b}, binary("maximum", Binary::maximum, a, b), [](const Ins& in, Out, Grad g) -> Grads {
+  return binary(Binary::maximum, a, b, [](const Ins& in, Out, Grad g) -> Grads {
     return {shared_by_ties(g, in[0], in[1], in[0] < in[1]), shared_by_ties(g, in[0], in[1], in[1] < in[0])};
   });
 }
-
 Tensor minimum(const Tensor& a, const Tensor& b) {
-  return record("minimum", {a, b}, binary("minimum", Binary::minimum, a, b), [](const Ins& in, Out, Grad g) -> Grads {
+  return binary(Binary::minimum, a, b, [](const Ins& in, Out, Grad g) -> Grads {
     return {shared_by_ties(g, in[0], in[1], in[0] > in[1]), shared_by_ties(g, in[0], in[1], in[1] > in[0])};
   });
 }
@@ -262,7 +278,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   require_value("where", condition);
   require_numbers("where", a);
   require_numbers("where", b);
-  require(condition.dtype() == Dtype::boolean, "where: the condition is ", condition.dtype(), ", not boolean");
+  require(condition.dtype() == Dtype::boolean, "where: the condition must be boolean, not ", condition.dtype());
   require_same_dtype("where", a, b);
   Shape shape = broadcast_shape("where", broadcast_shape("where", a.shape(), b.shape()), condition.shape());
   return record("where", {condition, a, b}, select(condition, a, b, std::move(shape)),
@@ -275,15 +291,15 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
 Tensor masked_fill(const Tensor& x, const Tensor& mask, double value) {
   require_numbers("masked_fill", x);
   const Tensor filled = as_mask("masked_fill", mask);
-  require(broadcast_shape("masked_fill", x.shape(), mask.shape()) == x.shape(), "masked_fill: a mask of shape ",
-          mask.shape(), " does not broadcast to ", x.shape());
+  require(broadcasts_to(mask.shape(), x.shape()), "masked_fill: a mask of shape ", mask.shape(),
+          " does not broadcast to ", x.shape());
   return record("masked_fill", {x, filled}, select(filled, full({}, value, x.dtype()), x, x.shape()),
                 [](const Ins& in, Out, Grad g) -> Grads { return {masked_fill(g, in[1], 0.0), Tensor()}; });
 }
 
 Tensor dropout(const Tensor& x, double p, Rng& rng) {
   require_floating("dropout", x);
-  require(p >= 0.0 && p <= 1.0, "dropout: p = ", p, " is no probability");
+  require(p >= 0.0 && p <= 1.0, "dropout: p must be between 0 and 1, not ", p);
   if (p == 0.0) return x;
   const Tensor dropped = rand(x.shape(), rng) < p;
   return masked_fill(p < 1.0 ? x / (1.0 - p) : x, dropped, 0.0);

@@ -2,18 +2,11 @@
 #include <cmath>
 #include <numbers>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/kernels/elementwise.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using kernels::Unary;
 using namespace ops;
 
@@ -39,7 +32,9 @@ Tensor sigmoid(const Tensor& x) {
   return pointwise(Unary::sigmoid, x, [](const Ins&, Out y, Grad g) -> Grads { return {g * (y * (1.0 - y))}; });
 }
 Tensor relu(const Tensor& x) {
-  return pointwise(Unary::relu, x, [](const Ins& in, Out, Grad g) -> Grads { return {masked_fill(g, in[0] <= 0.0, 0.0)}; });
+  return pointwise(Unary::relu, x, [](const Ins& in, Out, Grad g) -> Grads {
+    return {masked_fill(g, in[0] <= 0.0, 0.0)};
+  });
 }
 Tensor softplus(const Tensor& x) {
   return pointwise(Unary::softplus, x, [](const Ins& in, Out, Grad g) -> Grads { return {g * sigmoid(in[0])}; });
@@ -88,7 +83,7 @@ namespace {
 // body(T{}, first, count) over the threads.
 template <class Body>
 void over_all(const Tensor& x, const Body& body) {
-  detail::visit_floating(x.dtype(), [&](auto t) {
+  detail::visit_floating(x.dtype(), [&]<class T>(T t) {
     kernels::parallel_for(x.size(), exp_grain, [&](Size begin, Size end) { body(t, begin, end - begin); });
   });
 }

@@ -2,36 +2,32 @@
 #include <algorithm>
 #include <cstring>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
 #include "framework/ops.hpp"
+#include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
+using namespace ops;
 
 namespace {
 
 void require_index(const char* op, const Tensor& index) {
   require_value(op, index);
-  require(index.dtype() == Dtype::int64, op, ": the index is ", index.dtype(), ", not int64");
+  require(index.dtype() == Dtype::int64, op, ": the index must be int64, not ", index.dtype());
 }
 
-// Every value of the index, held against the size it indexes.
-void require_in_range(const char* op, const Tensor& index, std::int64_t size, const char* of) {
+// Every value of the index, held against the size it indexes: "... is out of range for an axis of size 3".
+void require_in_range(const char* op, const Tensor& index, std::int64_t size, const char* before, const char* after) {
   const auto* values = data<std::int64_t>(index);
   for (std::int64_t i = 0; i < index.size(); ++i)
-    require<std::out_of_range>(values[i] >= 0 && values[i] < size, op, ": index ", values[i], " at position ", i, " of ", of,
-                               " ", size);
+    require<std::out_of_range>(values[i] >= 0 && values[i] < size, op, ": index ", values[i], " at position ", i,
+                               " is out of range for ", before, size, after);
 }
 
 void require_gather_shapes(const char* op, const Shape& x, std::size_t axis, const Shape& index) {
   bool fits = index.size() == x.size();
   for (std::size_t i = 0; fits && i < x.size(); ++i) fits = i == axis || index[i] <= x[i];
-  require(fits, op, ": index of shape ", index, " for ", x, " along axis ", axis);
+  require(fits, op, ": an index of shape ", index, " does not fit ", x, " along axis ", axis);
 }
 
 // Calls body(place in x, place in index) for each element of the index.
@@ -60,7 +56,7 @@ Tensor gather(const Tensor& x, int axis, const Tensor& index) {
   const Shape from = at_least_1d(x.shape());
   const std::size_t along = std::size_t(checked_axis("gather", axis, int(from.size())));
   require_gather_shapes("gather", from, along, at_least_1d(index.shape()));
-  require_in_range("gather", index, from[along], "an axis of size");
+  require_in_range("gather", index, from[along], "an axis of size ", "");
   Tensor y = make(index.shape(), x.dtype());
   detail::visit_dtype(x.dtype(), [&]<class T>(T) {
     visit_gathered(from, along, reshape(index, at_least_1d(index.shape())),
@@ -72,14 +68,14 @@ Tensor gather(const Tensor& x, int axis, const Tensor& index) {
 }
 
 Tensor scatter_add(const Shape& shape, int axis, const Tensor& index, const Tensor& source) {
-  require_value("scatter_add", source);
+  require_floating("scatter_add", source);
   require_index("scatter_add", index);
-  require(is_floating(source.dtype()), "scatter_add: needs float32 or float64, not ", source.dtype());
-  require(source.shape() == index.shape(), "scatter_add: source ", source.shape(), " with index ", index.shape());
+  require(source.shape() == index.shape(), "scatter_add: the source is ", source.shape(),
+          ", the index ", index.shape(), "; their shapes must match");
   const Shape into = at_least_1d(shape);
   const std::size_t along = std::size_t(checked_axis("scatter_add", axis, int(into.size())));
   require_gather_shapes("scatter_add", into, along, at_least_1d(index.shape()));
-  require_in_range("scatter_add", index, into[along], "an axis of size");
+  require_in_range("scatter_add", index, into[along], "an axis of size ", "");
   Tensor y = zeros(shape, source.dtype());
   detail::visit_floating(source.dtype(), [&]<class T>(T) {
     visit_gathered(into, along, reshape(index, at_least_1d(index.shape())),
@@ -111,8 +107,8 @@ Tensor embedding_adjoint(const Tensor& g, const Tensor& index, std::int64_t V) {
 Tensor embedding(const Tensor& weight, const Tensor& index) {
   require_value("embedding", weight);
   require_index("embedding", index);
-  require(weight.rank() == 2, "embedding: weight of shape ", weight.shape(), ", not [V, d]");
-  require_in_range("embedding", index, weight.shape(0), "a vocabulary of");
+  require(weight.rank() == 2, "embedding: the weight must be [V, d], not ", weight.shape());
+  require_in_range("embedding", index, weight.shape(0), "a vocabulary of ", "");
   const std::int64_t d = weight.shape(1), bytes = d * element_size(weight.dtype());
   Shape shape = index.shape();
   shape.push_back(d);
@@ -128,8 +124,8 @@ Tensor embedding(const Tensor& weight, const Tensor& index) {
 
 Tensor one_hot(const Tensor& index, std::int64_t classes, Dtype dtype) {
   require_index("one_hot", index);
-  require(classes >= 0, "one_hot: ", classes, " classes");
-  require_in_range("one_hot", index, classes, "classes");
+  require(classes >= 0, "one_hot: the number of classes must not be negative, but is ", classes);
+  require_in_range("one_hot", index, classes, "", " classes");
   Shape shape = index.shape();
   shape.push_back(classes);
   Tensor y = zeros(shape, dtype);

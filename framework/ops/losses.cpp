@@ -1,18 +1,12 @@
 // cross_entropy and mse_loss.
 #include <algorithm>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
 #include "framework/kernels/pool.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 
 namespace {
@@ -23,8 +17,8 @@ double checked_weight(const Tensor& target, Size classes, const CrossEntropyOpti
   for (Size i = 0; i < target.size(); ++i) {
     const std::int64_t t = data<std::int64_t>(target)[i];
     if (t == options.ignore_index) continue;
-    require<std::out_of_range>(t >= 0 && t < classes, "cross_entropy: target ", t, " at position ", i, " with ",
-                               classes, " classes");
+    require<std::out_of_range>(t >= 0 && t < classes, "cross_entropy: target ", t, " at position ", i,
+                               " is out of range for ", classes, " classes");
     ++counted;
   }
   return options.reduction == Reduction::mean ? 1 / double(counted) : 1.0;
@@ -76,12 +70,13 @@ Tensor cross_entropy_reference(Tensors in, const CrossEntropyOptions& options, d
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
   require_floating("cross_entropy", logits);
   require_value("cross_entropy", target);
-  require(target.dtype() == Dtype::int64, "cross_entropy: targets are ", target.dtype(), ", not int64");
+  require(target.dtype() == Dtype::int64, "cross_entropy: targets must be int64, not ", target.dtype());
   require(logits.rank() > 0 && Shape(logits.shape().begin(), logits.shape().end() - 1) == target.shape(),
-          "cross_entropy: targets of shape ", target.shape(), " for logits of shape ", logits.shape());
+          "cross_entropy: targets of shape ", target.shape(), " do not fit logits of shape ", logits.shape());
   require(columns(logits) > 0, "cross_entropy: logits of shape ", logits.shape(), " have no classes");
   const double smoothing = options.label_smoothing;
-  require(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing is ", smoothing, ", not in [0, 1]");
+  require(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing must be between 0 and 1, not ",
+          smoothing);
   const double weight = checked_weight(target, columns(logits), options);
 
   const auto rule = [options, weight](const Ins& in, Out, Grad g) -> Grads {

@@ -1,18 +1,12 @@
 // layer_norm and rms_norm: a kernel for value and first derivative, plain ops for higher ones.
 #include <algorithm>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
 #include "framework/kernels/pool.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 using kernels::Rows;
 
@@ -20,13 +14,14 @@ namespace {
 
 void require_normalisable(const char* op, const Tensor& x, double eps) {
   require_floating(op, x);
-  require(x.rank() > 0 && columns(x) > 0, op, ": x of shape ", x.shape(), " has nothing along its last axis");
-  require(eps > 0, op, ": eps is ", eps, ", not above 0");
+  require(x.rank() > 0, op, ": x needs at least one axis");
+  require(columns(x) > 0, op, ": the last axis of ", x.shape(), " has size 0");
+  require(eps > 0, op, ": eps must be positive, not ", eps);
 }
 void require_per_column(const char* op, const Tensor& x, const char* name, const Tensor& weight) {
   require_same_dtype(op, x, name, weight);
-  require(weight.shape() == Shape{columns(x)}, op, ": ", name, " of shape ", weight.shape(), " for x of shape ",
-          x.shape());
+  require(weight.shape() == Shape{columns(x)}, op, ": for x of shape ", x.shape(), ", ", name, " must have shape ",
+          Shape{columns(x)}, ", not ", weight.shape());
 }
 
 // Gradients of x and of one or two weights per column. The weights' are summed over stacks of rows, and the stacks then

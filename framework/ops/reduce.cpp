@@ -1,99 +1,55 @@
-// Reductions over any axes, and cumsum. Softmax and its relatives are in ops_fused.cpp.
+// Reductions over any axes, and cumsum. logsumexp is in softmax.cpp.
 #include <algorithm>
 #include <cmath>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
+#include "framework/ops/common.hpp"
+#include "framework/ops/reduced.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
+using namespace ops;
 
 namespace {
 
-// Which axes go: all of them when none is named.
-struct Reduced {
-  Reduced(const char* op, const Tensor& x, const std::vector<int>& axes) : gone(std::size_t(x.rank()), axes.empty()) {
-    for (const int axis : axes) {
-      const std::size_t at = std::size_t(checked_axis(op, axis, x.rank()));
-      require(!gone[at], op, ": axis ", axis, " is named twice");
-      gone[at] = true;
-    }
-    for (std::size_t axis = 0; axis < gone.size(); ++axis) {
-      const std::int64_t size = x.shape()[axis];
-      kept_dims.push_back(gone[axis] ? 1 : size);
-      if (gone[axis]) n *= size;
-      else shape.push_back(size);
-    }
+Tensor sum_of_integers(const Tensor& x, const Reduced& reduced) {
+  Tensor y = make(reduced.shape, Dtype::int64);
+  const NoRecord pause;
+  const Tensor rows = reduced.as_rows(x.to(Dtype::int64));
+  for (std::int64_t i = 0; i < y.size(); ++i) {
+    std::uint64_t total = 0;   // wraps instead of overflowing
+    for (std::int64_t k = 0; k < reduced.n; ++k) total += std::uint64_t(data<std::int64_t>(rows)[i * reduced.n + k]);
+    fresh<std::int64_t>(y)[i] = std::int64_t(total);
   }
-  const Shape& result(bool keepdims) const { return keepdims ? kept_dims : shape; }
+  return y;
+}
 
-  // x read as [outer, n, inner] with the middle going, if it can be.
-  bool is_block(const Tensor& x, std::int64_t& outer, std::int64_t& inner) const {
-    outer = inner = 1;
-    int phase = 0;   // before, within, after the block
-    for (std::size_t axis = 0; axis < gone.size(); ++axis) {
-      const std::int64_t size = x.shape()[axis];
-      if (size == 1) continue;
-      if (gone[axis] != (phase == 1)) ++phase;
-      if (phase > 2) return false;
-      if (!gone[axis]) (phase == 0 ? outer : inner) *= size;
-    }
-    return true;
-  }
-
-  // x with the reduced axes last: rows to be reduced.
-  Tensor as_rows(const Tensor& x) const {
-    std::vector<int> order;
-    for (const bool last : {false, true})
-      for (std::size_t axis = 0; axis < gone.size(); ++axis)
-        if (gone[axis] == last) order.push_back(int(axis));
-    const NoRecord pause;
-    return std::is_sorted(order.begin(), order.end()) ? x : permute(x, order);
-  }
-
-  std::vector<bool> gone;
-  Shape shape, kept_dims;
-  std::int64_t n = 1;   // elements that make one
-};
-
-Tensor sum_of(const Tensor& x, const Reduced& reduced, bool keepdims) {
-  const bool floating = is_floating(x.dtype());
-  Tensor y = make(reduced.result(keepdims), floating ? x.dtype() : Dtype::int64);
-  if (!floating) {
-    const Tensor rows = reduced.as_rows(x.to(Dtype::int64));
-    for (std::int64_t i = 0; i < y.size(); ++i) {
-      std::uint64_t total = 0;   // wraps instead of overflowing
-      for (std::int64_t k = 0; k < reduced.n; ++k) total += std::uint64_t(data<std::int64_t>(rows)[i * reduced.n + k]);
-      fresh<std::int64_t>(y)[i] = std::int64_t(total);
-    }
-    return y;
-  }
+Tensor sum_of(const Tensor& x, const Reduced& reduced) {
+  if (!is_floating(x.dtype())) return sum_of_integers(x, reduced);
+  Tensor y = make(reduced.shape, x.dtype());
+  const NoRecord pause;
+  const auto block = reduced.block(x);
   detail::visit_floating(x.dtype(), [&]<class T>(T) {
-    std::int64_t outer, inner;
     if (reduced.n == 0) std::fill_n(fresh<T>(y), y.size(), T(0));
-    else if (reduced.is_block(x, outer, inner) && inner > 1)
-      kernels::sum_columns(data<T>(x), outer, reduced.n, inner, fresh<T>(y));
+    else if (block && block->inner > 1)
+      kernels::sum_columns(data<T>(x), block->outer, reduced.n, block->inner, fresh<T>(y));
     else kernels::sum_rows(data<T>(reduced.as_rows(x)), y.size(), reduced.n, fresh<T>(y));
   });
   return y;
 }
 
-// Max or min; nan wins.
-Tensor extreme_of(const char* op, const Tensor& x, const Reduced& reduced, bool keepdims, bool largest) {
-  require(x.dtype() != Dtype::boolean, op, ": needs numbers, not boolean (convert it with .to)");
-  require(reduced.n > 0, op, ": of nothing, over an axis of size 0 of ", x.shape());
-  Tensor y = make(reduced.result(keepdims), x.dtype());
+enum class Extreme { largest, smallest };
+
+// nan wins.
+Tensor extreme_of(const Tensor& x, const Reduced& reduced, Extreme which) {
+  Tensor y = make(reduced.shape, x.dtype());
+  const NoRecord pause;
   const Tensor rows = reduced.as_rows(x);
+  const bool largest = which == Extreme::largest;
   if (x.dtype() == Dtype::int64) {
     for (std::int64_t i = 0; i < y.size(); ++i) {
-      const auto* row = data<std::int64_t>(rows) + i * reduced.n;
-      fresh<std::int64_t>(y)[i] = largest ? *std::max_element(row, row + reduced.n) : *std::min_element(row, row + reduced.n);
+      const auto *row = data<std::int64_t>(rows) + i * reduced.n, *end = row + reduced.n;
+      fresh<std::int64_t>(y)[i] = largest ? *std::max_element(row, end) : *std::min_element(row, end);
     }
     return y;
   }
@@ -104,13 +60,13 @@ Tensor extreme_of(const char* op, const Tensor& x, const Reduced& reduced, bool 
 }
 
 // Each of the equals gets an equal share.
-template <bool largest>
-Tensor extreme(const char* op, const Tensor& x, const Over& over) {
-  require_value(op, x);
-  Reduced reduced(op, x, over.axes);
-  Tensor value = extreme_of(op, x, reduced, over.keepdims, largest);
+Tensor extreme(const char* op, const Tensor& x, const Over& over, Extreme which) {
+  require_numbers(op, x);
+  Reduced reduced(op, x, over);
+  require_elements(op, x, reduced);
+  Tensor value = extreme_of(x, reduced, which);
   return record(op, {x}, std::move(value),
-                [axes = over.axes, kept = std::move(reduced.kept_dims)](const Ins& in, Out y, Grad g) -> Grads {
+                [axes = over.axes, kept = std::move(reduced.kept)](const Ins& in, Out y, Grad g) -> Grads {
                   const Tensor hit = (in[0] == reshape(y, kept)).to(g.dtype());
                   return {hit * (reshape(g, kept) / sum(hit, Over{axes, true}))};
                 });
@@ -120,43 +76,41 @@ Tensor extreme(const char* op, const Tensor& x, const Over& over) {
 
 Tensor sum(const Tensor& x, const Over& over) {
   require_value("sum", x);
-  Reduced reduced("sum", x, over.axes);
-  Tensor value = sum_of(x, reduced, over.keepdims);
-  return record("sum", {x}, std::move(value),
-                [kept = std::move(reduced.kept_dims)](const Ins& in, Out, Grad g) -> Grads {
-                  return {broadcast_to(reshape(g, kept), in[0].shape())};
-                });
+  Reduced reduced("sum", x, over);
+  Tensor value = sum_of(x, reduced);
+  return record("sum", {x}, std::move(value), [kept = std::move(reduced.kept)](const Ins& in, Out, Grad g) -> Grads {
+    return {broadcast_to(reshape(g, kept), in[0].shape())};
+  });
 }
 
 Tensor mean(const Tensor& x, const Over& over) {
-  require_value("mean", x);
-  require(is_floating(x.dtype()), "mean: needs float32 or float64, not ", x.dtype());
-  const std::int64_t n = Reduced("mean", x, over.axes).n;
-  require(n > 0, "mean: of nothing, over an axis of size 0 of ", x.shape());
-  return sum(x, over) / double(n);
+  require_floating("mean", x);
+  const Reduced reduced("mean", x, over);
+  require_elements("mean", x, reduced);
+  return sum(x, over) / double(reduced.n);
 }
 
-Tensor max(const Tensor& x, const Over& over) { return extreme<true>("max", x, over); }
-Tensor min(const Tensor& x, const Over& over) { return extreme<false>("min", x, over); }
+Tensor max(const Tensor& x, const Over& over) { return extreme("max", x, over, Extreme::largest); }
+Tensor min(const Tensor& x, const Over& over) { return extreme("min", x, over, Extreme::smallest); }
 
 Tensor var(const Tensor& x, const VarOptions& options) {
-  require_value("var", x);
-  require(is_floating(x.dtype()), "var: needs float32 or float64, not ", x.dtype());
+  require_floating("var", x);
   require(options.correction >= 0, "var: correction ", options.correction, " is negative");
-  const std::int64_t n = Reduced("var", x, options.axes).n;
-  require(n > 0, "var: of nothing, over an axis of size 0 of ", x.shape());
+  const Reduced reduced("var", x, {options.axes, options.keepdims});
+  require_elements("var", x, reduced);
   const Over kept{options.axes, true};
   Tensor centred = x - mean(x, kept);
   centred = centred - mean(centred, kept);   // what the rounding of a large mean left over
-  return sum(centred * centred, Over{options.axes, options.keepdims}) / double(std::max<std::int64_t>(0, n - options.correction));
+  const std::int64_t freedom = std::max<std::int64_t>(0, reduced.n - options.correction);
+  return sum(centred * centred, {options.axes, options.keepdims}) / double(freedom);
 }
 
 Tensor argmax(const Tensor& x, int axis) {
-  require_value("argmax", x);
-  require(x.dtype() != Dtype::boolean, "argmax: needs numbers, not boolean (convert it with .to)");
-  const Reduced reduced("argmax", x, {axis});
-  require(reduced.n > 0, "argmax: of nothing, over an axis of size 0 of ", x.shape());
+  require_numbers("argmax", x);
+  const Reduced reduced("argmax", x, {{axis}});
+  require_elements("argmax", x, reduced);
   Tensor y = make(reduced.shape, Dtype::int64);
+  const NoRecord pause;
   const Tensor rows = reduced.as_rows(x);
   detail::visit_dtype(x.dtype(), [&]<class T>(T) {
     for (std::int64_t i = 0; i < y.size(); ++i) {
@@ -171,8 +125,7 @@ Tensor argmax(const Tensor& x, int axis) {
 }
 
 Tensor cumsum(const Tensor& x, int axis) {
-  require_value("cumsum", x);
-  require(x.dtype() != Dtype::boolean, "cumsum: needs numbers, not boolean (convert it with .to)");
+  require_numbers("cumsum", x);
   const int along = checked_axis("cumsum", axis, x.rank());
   std::int64_t inner = 1;
   const std::int64_t n = x.shape(along);

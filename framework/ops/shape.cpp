@@ -3,21 +3,16 @@
 #include <cstring>
 #include <numeric>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/errors.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/kernels/strides.hpp"
 #include "framework/ops.hpp"
+#include "framework/ops/common.hpp"
 
 namespace surgeon {
 
-using detail::make;
 using kernels::Sizes;
+using namespace ops;
 
 namespace {
-
-constexpr std::int64_t grain = 1 << 15;
 
 Sizes row_major(const Shape& shape) { return kernels::broadcast_strides(shape, shape); }
 
@@ -26,7 +21,7 @@ template <class T>
 void copy_strided(const Shape& shape, const T* from, const Sizes& from_strides, T* into, const Sizes& into_strides) {
   const kernels::Walk<2> walk(shape, {from_strides, into_strides});
   const std::int64_t a = walk.step(0), b = walk.step(1);
-  walk.run(grain, [&](const auto& at, std::int64_t n) {
+  walk.run(move_grain, [&](const auto& at, std::int64_t n) {
     const T* x = from + at[0];
     T* y = into + at[1];
     if (a == 1 && b == 1) std::memcpy(y, x, std::size_t(n) * sizeof(T));
@@ -57,9 +52,9 @@ Tensor permuted(const Tensor& x, const std::vector<int>& order) {
   }
   Tensor y = make(shape, x.dtype());
   const auto last = order.end() - std::min(rank, 2);
-  const bool swaps_last = rank >= 2 && last[0] == rank - 1 && last[1] == rank - 2 && std::is_sorted(order.begin(), last);
-  if (swaps_last) {
-    const std::int64_t rows = x.shape(-2), columns = x.shape(-1), matrices = y.size() ? y.size() / (rows * columns) : 0;
+  if (rank >= 2 && last[0] == rank - 1 && last[1] == rank - 2 && std::is_sorted(order.begin(), last)) {
+    const std::int64_t rows = x.shape(-2), columns = x.shape(-1);
+    const std::int64_t matrices = y.size() ? y.size() / (rows * columns) : 0;
     kernels::transpose(x.node().data, matrices, rows, columns, element_size(x.dtype()), y.node().data);
     return y;
   }
@@ -77,16 +72,16 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
   std::int64_t known = 1, open = -1;
   for (std::size_t i = 0; i < to.size(); ++i) {
     require(to[i] >= -1, "reshape: ", x.shape(), " to ", shape, ": size ", to[i], " is negative");
-    require(to[i] != -1 || open < 0, "reshape: ", x.shape(), " to ", shape, ": more than one -1");
+    require(to[i] != -1 || open < 0, "reshape: ", x.shape(), " to ", shape, ": only one size may be -1");
     if (to[i] == -1) open = std::int64_t(i);
     else known *= to[i];
   }
   if (open >= 0) {
     require(known != 0 && x.size() % known == 0, "reshape: ", x.shape(), " to ", shape, ": ", x.size(),
-            " elements do not divide by ", known);
+            " elements are not divisible by ", known);
     to[std::size_t(open)] = x.size() / known;
   }
-  require(count(to) == x.size(), "reshape: ", x.shape(), " to ", shape, ": ", x.size(), " elements do not make ",
+  require(count(to) == x.size(), "reshape: ", x.shape(), " to ", shape, ": ", x.size(), " elements cannot become ",
           count(to));
   return record("reshape", {x}, detail::share(x, std::move(to)),
                 [](const Ins& in, Out, Grad g) -> Grads { return {reshape(g, in[0].shape())}; });
@@ -94,7 +89,8 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
 
 Tensor permute(const Tensor& x, const std::vector<int>& order) {
   require_value("permute", x);
-  require(int(order.size()) == x.rank(), "permute: ", order.size(), " axes for a tensor of shape ", x.shape());
+  require(int(order.size()) == x.rank(), "permute: ", order.size(), " axes are named, but ", x.shape(), " has ",
+          x.rank());
   std::vector<int> axes, back(order.size(), -1);
   for (const int axis : order) {
     const int checked = checked_axis("permute", axis, x.rank());
@@ -163,7 +159,7 @@ Tensor slice_by(const Tensor& x, const Cut& cut) {
 
 Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop, std::int64_t step) {
   require_value("slice", x);
-  require(step != 0, "slice: step 0");
+  require(step != 0, "slice: the step must not be 0");
   const int along = checked_axis("slice", axis, x.rank());
   const std::int64_t size = x.shape()[std::size_t(along)];
   // As Python does: from the end when negative, then clipped to what can be reached in this direction.
@@ -176,23 +172,32 @@ Tensor slice(const Tensor& x, int axis, std::int64_t start, std::int64_t stop, s
   return slice_by(x, {along, n ? from : 0, n > 1 ? step : 1, n});
 }
 
-Tensor concat(const std::vector<Tensor>& ts, int axis) {
-  require(!ts.empty(), "concat: of no tensors");
-  for (const Tensor& t : ts) require_value("concat", t);
+namespace {
+
+// Of all of them one after the other.
+Shape joined_shape(const std::vector<Tensor>& ts, std::size_t along) {
   const Tensor& first = ts.front();
-  const std::size_t along = std::size_t(checked_axis("concat", axis, first.rank()));
   Shape shape = first.shape();
   shape[along] = 0;
   for (const Tensor& t : ts) {
-    require(t.dtype() == first.dtype(), "concat: ", first.dtype(), " with ", t.dtype(),
-            " (dtypes never promote: use .to)");
+    require_same_dtype("concat", first, t);
     Shape fits = t.shape();
     if (fits.size() == shape.size()) fits[along] = shape[along];
-    require(fits == shape, "concat: ", first.shape(), " and ", t.shape(), " differ beside axis ", axis);
+    require(fits == shape, "concat: ", first.shape(), " and ", t.shape(), " differ in more than axis ", along);
     shape[along] += t.shape()[along];
   }
-  Tensor y = make(shape, first.dtype());
-  std::int64_t outer = 1, inner = element_size(first.dtype());
+  return shape;
+}
+
+}  // namespace
+
+Tensor concat(const std::vector<Tensor>& ts, int axis) {
+  require(!ts.empty(), "concat: needs at least one tensor");
+  require_value("concat", ts.front());
+  const std::size_t along = std::size_t(checked_axis("concat", axis, ts.front().rank()));
+  const Shape shape = joined_shape(ts, along);
+  Tensor y = make(shape, ts.front().dtype());
+  std::int64_t outer = 1, inner = element_size(y.dtype());
   for (std::size_t i = 0; i < shape.size(); ++i) (i < along ? outer : inner) *= i == along ? 1 : shape[i];
   std::int64_t offset = 0;
   std::vector<std::int64_t> starts;
@@ -204,21 +209,20 @@ Tensor concat(const std::vector<Tensor>& ts, int axis) {
                   numbers<std::byte>(t) + i * bytes, std::size_t(bytes));
     offset += t.shape()[along];
   }
-  return record("concat", Inputs(std::span<const Tensor>(ts)), y,
-                [along, starts = std::move(starts)](const Ins& in, Out, Grad g) -> Grads {
-                  Grads gradients;
-                  for (std::size_t i = 0; i < in.size(); ++i)
-                    gradients.push_back(in.wanted(i) ? slice(g, int(along), starts[i], starts[i] + in[i].shape()[along])
-                                                     : Tensor());
-                  return gradients;
-                });
+  const auto rule = [along, starts = std::move(starts)](const Ins& in, Out, Grad g) -> Grads {
+    Grads gradients;
+    for (std::size_t i = 0; i < in.size(); ++i)
+      gradients.push_back(in.wanted(i) ? slice(g, int(along), starts[i], starts[i] + in[i].shape()[along]) : Tensor());
+    return gradients;
+  };
+  return record("concat", Inputs(std::span<const Tensor>(ts)), y, rule);
 }
 
 Tensor stack(const std::vector<Tensor>& ts, int axis) {
-  require(!ts.empty(), "stack: of no tensors");
+  require(!ts.empty(), "stack: needs at least one tensor");
   for (const Tensor& t : ts) {
     require_value("stack", t);
-    require(t.shape() == ts.front().shape(), "stack: ", ts.front().shape(), " and ", t.shape(), " differ");
+    require(t.shape() == ts.front().shape(), "stack: shapes ", ts.front().shape(), " and ", t.shape(), " differ");
   }
   Shape shape = ts.front().shape();
   shape.insert(shape.begin() + checked_axis("stack", axis, int(shape.size()) + 1), 1);
@@ -229,10 +233,7 @@ Tensor stack(const std::vector<Tensor>& ts, int axis) {
 
 Tensor broadcast_to(const Tensor& x, const Shape& shape) {
   require_value("broadcast_to", x);
-  bool fits = shape.size() >= x.shape().size();
-  for (std::size_t k = 1; fits && k <= x.shape().size(); ++k)
-    fits = x.shape(-int(k)) == 1 || x.shape(-int(k)) == shape[shape.size() - k];
-  require(fits, "broadcast_to: ", x.shape(), " does not broadcast to ", shape);
+  require(broadcasts_to(x.shape(), shape), "broadcast_to: ", x.shape(), " does not broadcast to ", shape);
   Tensor y = make(shape, x.dtype());
   visit_bytes(x.dtype(), [&]<class T>(T) {
     copy_strided(shape, numbers<T>(x), kernels::broadcast_strides(x.shape(), shape), numbers<T>(y), row_major(shape));
@@ -242,22 +243,27 @@ Tensor broadcast_to(const Tensor& x, const Shape& shape) {
 
 namespace {
 
-// The part of each matrix on (keep_lower: below, else above) and including the diagonal; the rest 0, whatever it held.
-Tensor triangle(const char* name, const Tensor& x, std::int64_t diagonal, bool keep_lower) {
+enum class Part { lower, upper };
+
+// The first column of row i that lies above the lower part, or the first of the upper part. diagonal may be any number.
+std::int64_t edge_of(Part part, std::int64_t i, std::int64_t diagonal, std::int64_t columns) {
+  const std::int64_t below = part == Part::lower ? 1 : 0;   // the diagonal belongs to both parts
+  if (diagonal >= columns - i) return columns;
+  return diagonal <= -i - below ? 0 : i + diagonal + below;
+}
+
+// The part of each matrix on and below, or on and above, the diagonal; the rest 0, whatever it held.
+Tensor triangle(const char* name, Part part, const Tensor& x, std::int64_t diagonal) {
   require_value(name, x);
   require(x.rank() >= 2, name, ": needs at least two axes, not ", x.shape());
-  const std::int64_t rows = x.shape(-2), columns = x.shape(-1), matrices = rows > 0 && columns > 0 ? x.size() / (rows * columns) : 0;
+  const std::int64_t rows = x.shape(-2), columns = x.shape(-1);
   Tensor y = make(x.shape(), x.dtype());
   visit_bytes(x.dtype(), [&]<class T>(T) {
-    for (std::int64_t row = 0; row < matrices * rows; ++row) {
-      // Kept: columns up to i + diagonal, or from there on.
-      const std::int64_t i = row % rows;
-      const std::int64_t limit = keep_lower ? columns - 1 - i : -i;
-      const std::int64_t edge = keep_lower ? (diagonal >= limit ? columns : std::max<std::int64_t>(0, i + diagonal + 1))
-                                           : (diagonal <= limit ? 0 : std::min(columns, diagonal > columns ? columns : i + diagonal));
+    for (std::int64_t row = 0; row < (columns > 0 ? x.size() / columns : 0); ++row) {
+      const std::int64_t edge = edge_of(part, row % rows, diagonal, columns);
       const T* from = numbers<T>(x) + row * columns;
       T* into = numbers<T>(y) + row * columns;
-      for (std::int64_t j = 0; j < columns; ++j) into[j] = (j < edge) == keep_lower ? from[j] : T{};
+      for (std::int64_t j = 0; j < columns; ++j) into[j] = (j < edge) == (part == Part::lower) ? from[j] : T{};
     }
   });
   return y;
@@ -266,12 +272,12 @@ Tensor triangle(const char* name, const Tensor& x, std::int64_t diagonal, bool k
 }  // namespace
 
 Tensor tril(const Tensor& x, std::int64_t diagonal) {
-  return record("tril", {x}, triangle("tril", x, diagonal, true),
+  return record("tril", {x}, triangle("tril", Part::lower, x, diagonal),
                 [diagonal](const Ins&, Out, Grad g) -> Grads { return {tril(g, diagonal)}; });
 }
 
 Tensor triu(const Tensor& x, std::int64_t diagonal) {
-  return record("triu", {x}, triangle("triu", x, diagonal, false),
+  return record("triu", {x}, triangle("triu", Part::upper, x, diagonal),
                 [diagonal](const Ins&, Out, Grad g) -> Grads { return {triu(g, diagonal)}; });
 }
 

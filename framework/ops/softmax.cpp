@@ -1,19 +1,12 @@
 // Softmax, log_softmax and logsumexp: a kernel for value and first derivative, plain ops for higher ones.
-#include <algorithm>
 #include <limits>
-#include <numeric>
 
-#include "framework/autograd.hpp"
-#include "framework/detail/node.hpp"
-#include "framework/kernels/rows.hpp"
 #include "framework/ops.hpp"
 #include "framework/ops/common.hpp"
+#include "framework/ops/reduced.hpp"
 
 namespace surgeon {
 
-using detail::data;
-using detail::fresh;
-using detail::make;
 using namespace ops;
 
 namespace {
@@ -80,7 +73,7 @@ template <class Op>
 Tensor along(const char* op, const Tensor& x, int axis, const Op& last) {
   require_floating(op, x);
   const int at = checked_axis(op, axis, x.rank()), end = x.rank() - 1;
-  require(x.shape(at) > 0, op, ": ", x.shape(), " has nothing along axis ", axis);
+  require(x.shape(at) > 0, op, ": axis ", axis, " of ", x.shape(), " has size 0");
   return at == end ? last(x) : transpose(last(transpose(x, at, end)), at, end);
 }
 
@@ -124,24 +117,10 @@ Tensor logsumexp_rows(const Tensor& x) {   // [rows, n] -> [rows]
 // The reduced axes are brought to the end and made one.
 Tensor logsumexp(const Tensor& x, const Over& over) {
   require_floating("logsumexp", x);
-  std::vector<bool> gone(std::size_t(x.rank()), over.axes.empty());
-  for (const int axis : over.axes) {
-    const std::size_t at = std::size_t(checked_axis("logsumexp", axis, x.rank()));
-    require(!gone[at], "logsumexp: axis ", axis, " is named twice");
-    gone[at] = true;
-  }
-  std::vector<int> order(gone.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_partition(order.begin(), order.end(), [&](int axis) { return !gone[std::size_t(axis)]; });
-  Shape shape;
-  Size n = 1, rows = 1;
-  for (std::size_t i = 0; i < gone.size(); ++i) {
-    (gone[i] ? n : rows) *= x.shape()[i];
-    if (!gone[i] || over.keepdims) shape.push_back(gone[i] ? 1 : x.shape()[i]);
-  }
-  require(n > 0, "logsumexp: of nothing, over an axis of size 0 of ", x.shape());
-  const Tensor moved = std::is_sorted(order.begin(), order.end()) ? x : permute(x, order);
-  return reshape(logsumexp_rows(reshape(moved, {rows, n})), shape);
+  const Reduced reduced("logsumexp", x, over);
+  require_elements("logsumexp", x, reduced);
+  const Tensor rows = reshape(reduced.as_rows(x), {x.size() / reduced.n, reduced.n});
+  return reshape(logsumexp_rows(rows), reduced.shape);
 }
 
 }  // namespace surgeon
