@@ -50,13 +50,13 @@ std::vector<Number> read_numbers(const std::filesystem::path& path, const std::s
     numbers.push_back(number);
     next = after;
   }
-  if (numbers.size() != many || next != end) fail(path, "\"", text, "\" is no value for ", key);
+  if (numbers.size() != many || next != end) fail(path, "\"", text, "\" is not a valid value for ", key);
   return numbers;
 }
 
 const std::string& text_at(const std::filesystem::path& path, const Metadata& metadata, const std::string& key) {
   const auto found = metadata.find(key);
-  if (found == metadata.end()) fail(path, "is no checkpoint: its metadata has no ", key);
+  if (found == metadata.end()) fail(path, "is not a checkpoint: its metadata has no ", key);
   return found->second;
 }
 

@@ -7,11 +7,11 @@
 
 #include "framework/autograd.hpp"
 #include "framework/detail/node.hpp"
+#include "framework/diagnostics.hpp"
 #include "framework/errors.hpp"
 #include "framework/ops.hpp"
 
 namespace surgeon {
-
 
 namespace {
 
@@ -32,14 +32,14 @@ double grad_norm(std::span<const Tensor> gradients) {
   double squares = 0.0;
   for (const Tensor& g : gradients) {
     if (g.empty()) continue;
-    require(is_floating(g.dtype()), "grad_norm: a gradient of dtype ", g.dtype());
+    require(is_floating(g.dtype()), "grad_norm: gradients must be float32 or float64, not ", g.dtype());
     squares += detail::visit_floating(g.dtype(), [&]<class T>(T) { return sum_of_squares(g.values<T>()); });
   }
   return std::sqrt(squares);
 }
 
 double clip_grad_norm(std::span<Tensor> gradients, double max_norm) {
-  require(max_norm >= 0.0, "clip_grad_norm: a norm of at most ", max_norm);
+  require(max_norm >= 0.0, "clip_grad_norm: max_norm must be at least 0, not ", max_norm);
   const double norm = grad_norm(gradients);
   const double factor = max_norm / (norm + 1e-6);
   if (factor >= 1.0) return norm;   // false for nan
@@ -51,18 +51,20 @@ double clip_grad_norm(std::span<Tensor> gradients, double max_norm) {
 
 // Weights count relative to the first, so that equal ones cost no digit.
 void GradientMean::add(std::span<const Tensor> gradients, double weight) {
-  require(weight > 0.0 && std::isfinite(weight), "GradientMean: weight = ", weight, " must be positive and finite");
+  require(weight > 0.0 && std::isfinite(weight), "GradientMean: the weight must be positive and finite, not ", weight);
   if (count_ == 0) {
     sums_.assign(gradients.begin(), gradients.end());
     first_weight_ = weight;
   } else {
-    require(gradients.size() == sums_.size(), "GradientMean: ", gradients.size(), " gradients after ", sums_.size());
+    require(gradients.size() == sums_.size(), "GradientMean: ", gradients.size(), " gradients, but ", sums_.size(),
+            " before");
     const NoRecord pause;
     const double share = weight / first_weight_;
     std::vector<Tensor> sums;
     for (std::size_t i = 0; i < sums_.size(); ++i) {
       require(gradients[i].defined() == sums_[i].defined() && gradients[i].shape() == sums_[i].shape(),
-              "GradientMean: gradient ", i, " of shape ", gradients[i].shape(), " after ", sums_[i].shape());
+              "GradientMean: gradient ", i, " has shape ", gradients[i].shape(), ", but had ", sums_[i].shape(),
+              " before");
       const Tensor& g = gradients[i];
       sums.push_back(g.empty() ? Tensor() : sums_[i] + (share == 1.0 ? g : g * share));
     }
@@ -73,7 +75,7 @@ void GradientMean::add(std::span<const Tensor> gradients, double weight) {
 }
 
 std::vector<Tensor> GradientMean::take() {
-  require(count_ > 0, "GradientMean: nothing was added");
+  require(count_ > 0, "GradientMean: no gradients were added");
   const NoRecord pause;
   std::vector<Tensor> means;
   for (const Tensor& sum : sums_) means.push_back(sum.empty() ? Tensor() : sum / weights_);
@@ -83,28 +85,18 @@ std::vector<Tensor> GradientMean::take() {
 
 // ---- Outliers ------------------------------------------------------------------------------------------------------
 
-namespace {
-
-double median(std::vector<double> values) {   // the upper one of two
-  const auto middle = values.begin() + std::ptrdiff_t(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
-}  // namespace
-
 OutlierGuard::OutlierGuard(const OutlierOptions& options) : options_(options) {
-  require(options.factor >= 1.0, "OutlierGuard: factor = ", options.factor, " is below 1");
+  require(options.factor >= 1.0, "OutlierGuard: factor must be at least 1, not ", options.factor);
   require(options.warmup >= 1 && options.window >= options.warmup, "OutlierGuard: a warm-up of ", options.warmup,
           " norms does not fit into a window of ", options.window);
-  require(options.patience >= 1, "OutlierGuard: patience = ", options.patience);
+  require(options.patience >= 1, "OutlierGuard: patience must be at least 1, not ", options.patience);
 }
 
 bool OutlierGuard::accept(double norm) {
   const auto refuse = [this] { return ++refused_, false; };
   if (!std::isfinite(norm)) return refuse();
   const bool known = std::int64_t(window_.size()) >= options_.warmup;
-  if (known && norm > options_.factor * median({window_.begin(), window_.end()})) {
+  if (known && norm > options_.factor * median(std::vector(window_.begin(), window_.end()))) {
     if (in_a_row_ < options_.patience) return ++in_a_row_, refuse();
     window_.clear();
   }
@@ -122,11 +114,11 @@ Tensor OutlierGuard::state() const {
 
 void OutlierGuard::restore(const Tensor& state) {
   require(state.defined() && state.dtype() == Dtype::float64 && state.rank() == 1 && state.size() >= 2 &&
-              state.size() - 2 <= options_.window, "OutlierGuard: this is no state of it");
+              state.size() - 2 <= options_.window, "OutlierGuard: this tensor is not one of its states");
   const std::span<const double> numbers = state.values<double>();
   const auto norm = [](double x) { return std::isfinite(x) && x >= 0.0; };
   require(std::all_of(numbers.begin(), numbers.end(), norm) && numbers[0] < 9e15 && numbers[1] < 9e15,
-          "OutlierGuard: this is no state of it");
+          "OutlierGuard: this tensor is not one of its states");
   refused_ = std::int64_t(numbers[0]);
   in_a_row_ = std::int64_t(numbers[1]);
   window_.assign(numbers.begin() + 2, numbers.end());

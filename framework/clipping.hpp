@@ -1,4 +1,4 @@
-// Between grad() and step(): the norm of gradients, clipping, accumulation and the refusal of outliers.
+// Between grad() and step(): gradient norms, clipping, accumulation, and skipping outliers.
 #pragma once
 
 #include <cstdint>
@@ -10,21 +10,22 @@
 
 namespace surgeon {
 
-// The Euclidean norm over all of them as one vector, summed in float64. Empty tensors count for nothing.
+// The Euclidean norm of all gradients as one vector, summed in float64. Empty tensors are skipped.
 double grad_norm(std::span<const Tensor> gradients);
 
-// Replaces the gradients by theirs times min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does, and
-// returns the norm before. A norm of inf or nan leaves zeros and nans: look at it before stepping (OutlierGuard does).
+// Multiplies the gradients by min(1, max_norm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_ does, and returns the
+// norm they had before. If that is inf or nan, the gradients become zeros and nans: check it before stepping, as
+// OutlierGuard does.
 double clip_grad_norm(std::span<Tensor> gradients, double max_norm);
 
-// Gradient accumulation: the weighted mean over several batches. Weighted by the number of targets in each batch, the
-// gradients of mean losses give the gradient of the mean loss over all targets, as one large batch would.
+// Gradient accumulation: the weighted mean of the gradients of several batches. When each loss is a mean over targets,
+// weights that are the numbers of targets give the gradient of one large batch.
 class GradientMean {
  public:
   // The same count, shapes and dtypes each time; weight > 0.
   void add(std::span<const Tensor> gradients, double weight = 1.0);
   std::int64_t count() const noexcept { return count_; }
-  std::vector<Tensor> take();                    // and starts over; std::invalid_argument when nothing was added
+  std::vector<Tensor> take();                    // the mean; then starts over. std::invalid_argument before any add
 
  private:
   std::vector<Tensor> sums_;
@@ -33,23 +34,23 @@ class GradientMean {
 };
 
 struct OutlierOptions {
-  double factor = 10.0;        // how many times the median is too much
-  std::int64_t window = 100;   // accepted norms that the median is taken over
-  std::int64_t warmup = 20;    // so many must be there before any is refused
-  std::int64_t patience = 5;   // so many refused in a row are no outliers: the window starts over
+  double factor = 10.0;        // a norm above factor * median is an outlier
+  std::int64_t window = 100;   // how many accepted norms the median is taken over
+  std::int64_t warmup = 20;    // nothing is refused before this many norms are known
+  std::int64_t patience = 5;   // after this many refusals in a row, the new level is accepted
 };
 // Skips steps whose gradient is out of all proportion: `if (guard.accept(norm)) optimizer.step(gradients);`.
-// The rule: a norm that is inf or nan is always refused. With at least `warmup` norms in the window, one above
-// factor * median is refused, unless the `patience` before it were too: then the level has changed, the window is
+// A norm that is inf or nan is always refused. Once `warmup` norms are in the window, a norm above factor * median is
+// refused, unless `patience` norms in a row before it were refused too: then the level has changed, so the window is
 // emptied and the norm accepted. Only accepted norms enter the window.
 class OutlierGuard {
  public:
   explicit OutlierGuard(const OutlierOptions& options = {});
   bool accept(double norm);
-  std::int64_t refused() const noexcept { return refused_; }   // in all
+  std::int64_t refused() const noexcept { return refused_; }   // how many in all
 
   Tensor state() const;                // float64, for checkpoints
-  void restore(const Tensor& state);   // std::invalid_argument when it is none
+  void restore(const Tensor& state);   // std::invalid_argument for any other tensor
 
  private:
   OutlierOptions options_;

@@ -12,7 +12,7 @@ namespace surgeon {
 int threads() noexcept { return kernels::thread_count(); }
 
 void set_threads(int n) {
-  if (n < 1) throw std::invalid_argument("set_threads: " + std::to_string(n) + " threads; at least 1 is needed");
+  if (n < 1) throw std::invalid_argument("set_threads: n must be at least 1, not " + std::to_string(n));
   kernels::set_thread_count(n);
 }
 

@@ -1,14 +1,14 @@
-// What this process runs on, and the one setting it has: how many threads the kernels may use.
+// What this process runs on, and its one setting: how many threads the kernels may use.
 #pragma once
 
 #include <string>
 
 namespace surgeon {
 
-int threads() noexcept;          // starts as the number of processors this process may use
-void set_threads(int n);         // n >= 1, or std::invalid_argument
+int threads() noexcept;          // at first, the number of processors that this process may use
+void set_threads(int n);         // std::invalid_argument unless n >= 1
 
-// While one lives, kernels use n threads (n >= 1, or std::invalid_argument); then as many as before.
+// While one lives, kernels use n threads; afterwards, as many as before. std::invalid_argument unless n >= 1.
 class ThreadsGuard {
  public:
   explicit ThreadsGuard(int n);
@@ -20,8 +20,8 @@ class ThreadsGuard {
   int before_;
 };
 
-std::string simd_level();        // "x86-64-v4", "x86-64-v3", "baseline"; the environment's SURGEON_SIMD can ask for a lower one
-std::string blas_core();         // the kernel set OpenBLAS chose, "SkylakeX" or "Zen" say
+std::string simd_level();        // "x86-64-v4", "x86-64-v3" or "baseline"; SURGEON_SIMD in the environment can lower it
+std::string blas_core();         // the kernels that OpenBLAS chose: "SkylakeX", "Zen"
 std::string blas_version();      // "OpenBLAS 0.3.21"
 
 }  // namespace surgeon

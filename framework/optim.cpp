@@ -1,4 +1,4 @@
-// Optimizers: the checks, the state by name, and the update rules. Schedules and clipping are in schedules.cpp.
+// Optimizers: the checks, the state by name, and the update rules.
 #include "framework/optim.hpp"
 
 #include <algorithm>
@@ -11,17 +11,16 @@
 
 namespace surgeon {
 
-
 namespace {
 
 constexpr std::int64_t grain = 1 << 15;   // numbers per thread: below this, starting one costs more than it saves
 
 void check_fraction(const char* optimizer, const char* option, double value) {
-  require(value >= 0.0 && value < 1.0, optimizer, ": ", option, " = ", value, " is not in [0, 1)");
+  require(value >= 0.0 && value < 1.0, optimizer, ": ", option, " must be at least 0 and below 1, not ", value);
 }
 void check_not_negative(const char* optimizer, const char* option, double value) {
-  require(std::isfinite(value) && value >= 0.0, optimizer, ": ", option, " = ", value,
-          " is not a number of at least 0");
+  require(std::isfinite(value) && value >= 0.0, optimizer, ": ", option,
+          " must be a finite number of at least 0, not ", value);
 }
 
 // One place for the loops over a parameter's numbers: each body is given a run [begin, end) of them.
@@ -44,13 +43,14 @@ Optimizer::Optimizer(const char* name, Parameters parameters, double lr, double 
   set_lr(lr);
   check_not_negative(name_, "weight_decay", weight_decay);
   for (const Group& group : groups) {
-    require(bool(group.takes), name_, ": a group that does not say what it takes");
+    require(bool(group.takes), name_, ": a group has no `takes` function");
     check_not_negative(name_, "a group's weight_decay", group.weight_decay.value_or(0.0));
     check_not_negative(name_, "a group's lr_factor", group.lr_factor);
   }
   std::size_t index = 0;
   for (const auto& [label, tensor] : parameters_) {
-    require(tensor.defined() && is_floating(tensor.dtype()), name_, ": ", label, " holds no floating-point numbers");
+    require(tensor.defined() && is_floating(tensor.dtype()), name_, ": ", label,
+            " must hold float32 or float64 numbers");
     const auto same = [&tensor = tensor](const Slot& slot) { return slot.parameter.same(tensor); };
     if (std::none_of(slots_.begin(), slots_.end(), same)) add_slot(label, tensor, index, weight_decay, groups);
     ++index;
@@ -82,7 +82,7 @@ void Optimizer::step(std::span<const Tensor> gradients) {
     const Tensor& g = *gradient++;
     if (g.empty()) continue;
     require(g.shape() == tensor.shape() && g.dtype() == tensor.dtype(), name_, ": the gradient of ", label, " is ",
-            g.dtype(), " ", g.shape(), ", the parameter ", tensor.dtype(), " ", tensor.shape());
+            g.dtype(), " ", g.shape(), ", but the parameter is ", tensor.dtype(), " ", tensor.shape());
   }
   // A gradient may be one of the parameters themselves: what is shared is copied before it is overwritten.
   std::vector<Tensor> held;
@@ -114,7 +114,7 @@ Parameters Optimizer::state() const {
 void Optimizer::restore(const Parameters& state) {
   require_alike(std::string(name_) + "'s state", this->state(), state);
   const std::span<const std::int64_t> steps = state["step"].values<std::int64_t>();
-  for (std::int64_t n : steps) require(n >= 0, name_, "'s state: ", n, " steps");
+  for (std::int64_t n : steps) require(n >= 0, name_, "'s state: the step count ", n, " is negative");
   set_lr(state["lr"].item());
   for (std::size_t i = 0; i < slots_.size(); ++i) slots_[i].steps = steps[i];
   for (const auto& [label, moment] : moments()) Tensor(moment).assign(state[label]);
@@ -127,7 +127,7 @@ Sgd::Sgd(const Parameters& parameters, const SgdOptions& options, const std::vec
                 options.momentum != 0.0 ? std::vector{"momentum_buffer"} : std::vector<const char*>{}),
       options_(options) {
   check_not_negative("Sgd", "momentum", options.momentum);
-  require(std::isfinite(options.dampening), "Sgd: dampening = ", options.dampening);
+  require(std::isfinite(options.dampening), "Sgd: dampening must be finite, not ", options.dampening);
   require(!options.nesterov || (options.momentum > 0.0 && options.dampening == 0.0),
           "Sgd: nesterov needs momentum and no dampening");
 }
@@ -155,22 +155,24 @@ std::vector<const char*> adam_moments(bool amsgrad) {
 }  // namespace
 
 Adam::Adam(const char* name, const Parameters& parameters, const AdamOptions& options, const std::vector<Group>& groups,
-           bool decoupled)
+           Decay decay)
     : Optimizer(name, parameters, options.lr, options.weight_decay, groups, adam_moments(options.amsgrad)),
       options_(options),
-      decoupled_(decoupled) {
+      decay_(decay) {
   check_fraction(name, "beta1", options.beta1);
   check_fraction(name, "beta2", options.beta2);
   check_not_negative(name, "eps", options.eps);
 }
 
 AdamW::AdamW(const Parameters& parameters, const AdamWOptions& o, const std::vector<Group>& groups)
-    : Adam("AdamW", parameters, {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.amsgrad}, groups, true) {}
+    : Adam("AdamW", parameters, {o.lr, o.beta1, o.beta2, o.eps, o.weight_decay, o.amsgrad}, groups,
+           Decay::decoupled) {}
 
 void Adam::update(const Slot& slot, const Tensor& gradient, double lr) const {
   kernels::AdamStep s{.beta1 = options_.beta1, .beta2 = options_.beta2, .eps = options_.eps};
-  s.shrink = decoupled_ ? 1.0 - lr * slot.weight_decay : 1.0;
-  s.weight_decay = decoupled_ ? 0.0 : slot.weight_decay;
+  const bool decoupled = decay_ == Decay::decoupled;
+  s.shrink = decoupled ? 1.0 - lr * slot.weight_decay : 1.0;
+  s.weight_decay = decoupled ? 0.0 : slot.weight_decay;
   s.step_size = lr / (1.0 - std::pow(options_.beta1, double(slot.steps)));
   s.correction = std::sqrt(1.0 - std::pow(options_.beta2, double(slot.steps)));
   detail::visit_floating(gradient.dtype(), [&]<class T>(T) {

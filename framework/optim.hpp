@@ -1,4 +1,5 @@
-// Optimizers. Names, defaults and the order of the arithmetic are PyTorch 1.13's (single-tensor path): in float64 the trajectories agree to rounding.
+// Optimizers. Names, defaults and the order of the arithmetic are those of PyTorch 1.13 (its single-tensor path): in
+// float64 the trajectories agree up to rounding.
 //
 //   AdamW optimizer(model.parameters(), {.lr = 3e-4}, {no_decay_on_vectors()});
 //   Schedule rate = schedule::warmup_cosine(3e-4, 100, 2000);
@@ -28,13 +29,13 @@ namespace surgeon {
 
 // ---- Optimizers ----------------------------------------------------------------------------------------------------
 
-// Parameters that are treated differently. A parameter belongs to the first group that takes it, if any.
+// Parameters with options of their own. A parameter belongs to the first group whose `takes` returns true, if any.
 struct Group {
   std::function<bool(std::string_view name, const Tensor& tensor)> takes;
-  std::optional<double> weight_decay = {};   // instead of the optimizer's own
-  double lr_factor = 1.0;                    // times the learning rate, whatever it is at that step
+  std::optional<double> weight_decay = {};   // replaces the optimizer's
+  double lr_factor = 1.0;                    // multiplies the learning rate of each step
 };
-// No weight decay on norms and biases: on tensors of rank 0 and 1.
+// No weight decay for norms and biases, which are the tensors of rank 0 and 1.
 Group no_decay_on_vectors();
 
 class Optimizer {
@@ -43,10 +44,10 @@ class Optimizer {
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
-  // One update of every parameter, through its handle. gradients: one per parameter in order, of its shape and dtype;
-  // an empty one leaves its parameter and that parameter's step count alone. A tensor listed twice (a tied head) is
-  // updated once, with its first gradient. std::invalid_argument, before anything changes, for any other count, shape
-  // or dtype.
+  // Updates every parameter, through its handle. gradients: one per parameter, in order, with its shape and dtype, or
+  // std::invalid_argument is thrown before anything changes. An empty gradient leaves its parameter, and that
+  // parameter's step count, as they are. A tensor that is listed twice (a tied head) is updated once, with its first
+  // gradient.
   void step(std::span<const Tensor> gradients);
   void step(std::initializer_list<Tensor> gradients) { step(std::span(gradients.begin(), gradients.size())); }
 
@@ -54,14 +55,14 @@ class Optimizer {
   void set_lr(double lr);   // std::invalid_argument unless finite and not negative
   const Parameters& parameters() const noexcept { return parameters_; }
 
-  // All it remembers: "lr"; "step" (int64, one per distinct parameter); the moments as PyTorch names them, before the
-  // parameter's name ("exp_avg.W_q.weight"). A snapshot: later steps do not change it.
+  // All that it remembers: "lr"; "step" (int64, one per distinct parameter); and the moments, with PyTorch's name
+  // before the parameter's ("exp_avg.W_q.weight"). It is a snapshot: later steps do not change it.
   Parameters state() const;
-  // Takes a state back, all or nothing: std::invalid_argument names what is missing, too much or of another shape.
+  // Takes a state back, all or nothing; std::invalid_argument names what is missing, unexpected or of another shape.
   void restore(const Parameters& state);
 
  protected:
-  // What one distinct parameter carries along.
+  // What is kept for each distinct parameter.
   struct Slot {
     std::string name;
     Tensor parameter;
@@ -74,7 +75,7 @@ class Optimizer {
             std::vector<const char*> moments);
 
  private:
-  virtual void update(const Slot& slot, const Tensor& gradient, double lr) const = 0;   // slot.steps counts it already
+  virtual void update(const Slot& slot, const Tensor& gradient, double lr) const = 0;   // slot.steps includes this one
   void add_slot(const std::string& label, const Tensor& tensor, std::size_t index, double weight_decay,
                 const std::vector<Group>& groups);
   Parameters moments() const;
@@ -113,7 +114,7 @@ struct AdamOptions {
   bool amsgrad = false;
 };
 // g += weight_decay p; m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g g;
-// p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). amsgrad: the largest v so far instead of v.
+// p -= lr / (1 - beta1^t) m / (sqrt(v) / sqrt(1 - beta2^t) + eps). amsgrad: with the largest v so far instead of v.
 // Kingma & Ba 2014, arXiv 1412.6980; Reddi 2018, arXiv 1904.09237.
 class Adam : public Optimizer {
  public:
@@ -121,13 +122,14 @@ class Adam : public Optimizer {
       : Adam("Adam", parameters, options, groups) {}
 
  protected:
+  enum class Decay { in_gradient, decoupled };
   Adam(const char* name, const Parameters& parameters, const AdamOptions& options, const std::vector<Group>& groups,
-       bool decoupled = false);
+       Decay decay = Decay::in_gradient);
 
  private:
   void update(const Slot& slot, const Tensor& gradient, double lr) const override;
   AdamOptions options_;
-  bool decoupled_;
+  Decay decay_;
 };
 
 struct AdamWOptions {
@@ -138,7 +140,8 @@ struct AdamWOptions {
   double weight_decay = 1e-2;
   bool amsgrad = false;
 };
-// Adam with the decay apart from the gradient: first p *= 1 - lr weight_decay. Loshchilov & Hutter, arXiv 1711.05101.
+// Adam with weight decay kept out of the gradient: first p *= 1 - lr weight_decay. Loshchilov & Hutter 2017, arXiv
+// 1711.05101.
 class AdamW final : public Adam {
  public:
   explicit AdamW(const Parameters& parameters, const AdamWOptions& options = {}, const std::vector<Group>& groups = {});

@@ -34,7 +34,7 @@ Parameters::Parameters(std::initializer_list<std::pair<std::string, Tensor>> ite
 }
 
 void Parameters::add(std::string name, Tensor tensor) {
-  require(places_.emplace(name, items_.size()).second, "parameters: two are named ", name);
+  require(places_.emplace(name, items_.size()).second, "parameters: the name ", name, " occurs twice");
   items_.emplace_back(std::move(name), std::move(tensor));
 }
 
@@ -44,11 +44,12 @@ void Parameters::add(const std::string& prefix, const Parameters& nested) {
 
 const Tensor& Parameters::operator[](std::string_view name) const {
   if (const auto place = places_.find(name); place != places_.end()) return items_[place->second].second;
-  require<std::out_of_range>(!items_.empty(), "parameters: none is named ", name, ": there are none at all");
+  require<std::out_of_range>(!items_.empty(), "parameters: no parameter is named ", name, "; there are none");
   const auto nearest = std::min_element(begin(), end(), [&](const auto& a, const auto& b) {
     return edit_distance(a.first, name) < edit_distance(b.first, name);
   });
-  throw std::out_of_range(sentence("parameters: none is named ", name, "; the nearest is ", nearest->first));
+  throw std::out_of_range(
+      sentence("parameters: no parameter is named ", name, "; the nearest name is ", nearest->first));
 }
 
 std::vector<Tensor> Parameters::tensors() const {
@@ -71,10 +72,10 @@ void require_alike(std::string_view what, const Parameters& expected, const Para
     const Tensor& other = given[name];
     require(tensor.defined() && other.defined(), what, ": ", name, " has no values");
     require(other.shape() == tensor.shape() && other.dtype() == tensor.dtype(), what, ": ", name, " is ",
-                    other.dtype(), " ", other.shape(), ", not ", tensor.dtype(), " ", tensor.shape());
+            other.dtype(), " ", other.shape(), ", not ", tensor.dtype(), " ", tensor.shape());
   }
   for (const auto& [name, tensor] : given)
-    require(expected.contains(name), what, ": ", name, " has no place here");
+    require(expected.contains(name), what, ": ", name, " does not belong here");
 }
 
 void assign_all(const Parameters& parameters, const Parameters& values) {

@@ -1,4 +1,4 @@
-// Parameters: tensors by name, in a fixed order: what layers have, optimizers step and files hold.
+// Parameters: tensors by name, in a fixed order. Layers have them, optimizers update them, files hold them.
 #pragma once
 
 #include <initializer_list>
@@ -12,8 +12,8 @@
 
 namespace surgeon {
 
-// Handles: assigning to a tensor in here changes the layer's own (Tensor::assign). No name occurs twice, which
-// std::invalid_argument enforces; a tensor may have two names (a tied head).
+// It holds handles: Tensor::assign on one of its tensors changes the layer's own. Names are unique (a second one throws
+// std::invalid_argument), but a tensor may have two names, as a tied head does.
 class Parameters {
  public:
   Parameters() = default;
@@ -21,23 +21,23 @@ class Parameters {
 
   void add(std::string name, Tensor tensor);
   void add(const std::string& prefix, const Parameters& nested);   // "prefix.name" for each
-  const Tensor& operator[](std::string_view name) const;           // std::out_of_range names the nearest
+  const Tensor& operator[](std::string_view name) const;           // std::out_of_range suggests the nearest
   bool contains(std::string_view name) const { return places_.find(name) != places_.end(); }
   std::vector<Tensor> tensors() const;
-  std::int64_t count() const;                                      // numbers in all of them, tied ones once
+  std::int64_t count() const;                                      // of numbers in all; a tied tensor counts once
   std::size_t size() const { return items_.size(); }
   auto begin() const { return items_.begin(); }                    // of std::pair<std::string, Tensor>
   auto end() const { return items_.end(); }
 
  private:
   std::vector<std::pair<std::string, Tensor>> items_;
-  std::map<std::string, std::size_t, std::less<>> places_;   // a file may bring a million names
+  std::map<std::string, std::size_t, std::less<>> places_;   // a map, since a file may have a million names
 };
 
-// std::invalid_argument unless both have the same names, in any order, each with the same shape and dtype. `what` opens
-// the sentence, which names what is missing, too much or different.
+// Throws std::invalid_argument unless both have the same names, in any order, each with the same shape and dtype. The
+// sentence begins with `what` and names the first that is missing, different or unexpected.
 void require_alike(std::string_view what, const Parameters& expected, const Parameters& given);
-// Assigns to each parameter the value of its name. All or nothing: require_alike first.
+// Assigns to each parameter the value with its name. All or nothing: it calls require_alike first.
 void assign_all(const Parameters& parameters, const Parameters& values);
 
 }  // namespace surgeon

@@ -50,8 +50,8 @@ Tensor probe(std::string_view name, const Tensor& x) {
     if (!matches(p.pattern_, full)) continue;
     if (p.replace_) {
       Tensor other = p.replace_(full, y);
-      require(other.shape() == y.shape() && (y.empty() || other.dtype() == y.dtype()), "probe: ", full, ": replaced ",
-                      y.shape(), " by ", other.shape(), " or by another dtype");
+      require(other.shape() == y.shape() && (y.empty() || other.dtype() == y.dtype()), "probe: ", full,
+              ": a replacement must keep shape ", y.shape(), " and dtype; this one has shape ", other.shape());
       y = std::move(other);
     }
     p.seen_.emplace_back(full, y);
@@ -64,8 +64,8 @@ const Tensor& Probe::operator[](std::string_view name) const {
   if (found != seen_.rend()) return found->second;
   std::string names;
   for (std::size_t i = 0; i < std::min<std::size_t>(seen_.size(), 8); ++i) names += (i ? ", " : "") + seen_[i].first;
-  throw std::out_of_range(sentence("probe: nothing named ", name, " was seen, but ", names.empty() ? "nothing" : names,
-                                       seen_.size() > 8 ? ", ..." : ""));
+  throw std::out_of_range(sentence("probe: no tensor named ", name, " was seen; ",
+                                   names.empty() ? "none was" : "seen were " + names, seen_.size() > 8 ? ", ..." : ""));
 }
 
 std::vector<Probe::Named> Probe::gradients(const Tensor& y, GradOptions options) const {

@@ -1,5 +1,5 @@
-// Rng: counter-based random numbers. The seed is an argument, never a global; the stream of a seed is the same on every
-// machine, for every thread count and in every version. Philox4x32-10: Salmon et al., "Parallel random numbers", 2011.
+// Rng: counter-based random numbers. The seed is an argument, never a global. A seed gives the same numbers on every
+// machine, with any number of threads, in every version. Philox4x32-10: Salmon et al., "Parallel random numbers", 2011.
 #pragma once
 
 #include <cstdint>
@@ -12,15 +12,15 @@ namespace surgeon {
 
 class Rng {
  public:
-  // Streams of one seed never overlap: give each seed, layer or worker its own.
+  // Streams of one seed never overlap: give each layer or worker its own.
   explicit Rng(std::uint64_t seed = 0, std::uint64_t stream = 0) noexcept : seed_(seed), stream_(stream) {}
 
   std::uint64_t next();                          // 64 random bits
   double uniform();                              // in [0, 1), 53 bits
   double normal();
-  std::int64_t below(std::int64_t n);            // 0 .. n-1, unbiased; std::invalid_argument for n < 1
+  std::int64_t below(std::int64_t n);            // one of 0 .. n - 1, unbiased; std::invalid_argument for n < 1
 
-  // Everything there is to it, for checkpoints: Rng(seed, stream) with position blocks of 128 bits consumed.
+  // Its whole state, for checkpoints: Rng(seed, stream) after `position` blocks of 128 bits.
   std::uint64_t seed() const noexcept { return seed_; }
   std::uint64_t stream() const noexcept { return stream_; }
   std::uint64_t position() const noexcept { return position_; }
@@ -31,10 +31,11 @@ class Rng {
   std::uint64_t seed_, stream_, position_ = 0;
 };
 
-// Normal N(0, 1) and uniform [0, 1) numbers. The float32 ones are the float64 ones, rounded (uniform: rounded down).
+// Numbers from N(0, 1), and uniform ones in [0, 1). The float32 numbers are the float64 ones rounded; the uniform ones
+// are rounded down.
 Tensor randn(const Shape& shape, Rng& rng, Dtype dtype = Dtype::float32);
 Tensor rand(const Shape& shape, Rng& rng, Dtype dtype = Dtype::float32);
 Tensor randint(std::int64_t low, std::int64_t high, const Shape& shape, Rng& rng);   // int64 in [low, high)
-std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng);
+std::vector<std::int64_t> permutation(std::int64_t n, Rng& rng);   // 0 .. n - 1 in random order
 
 }  // namespace surgeon

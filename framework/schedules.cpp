@@ -9,23 +9,22 @@
 
 namespace surgeon {
 
-
 namespace schedule {
 
 namespace {
 
 void check(const char* name, const char* argument, double value) {
-  require(std::isfinite(value) && value >= 0.0, "schedule::", name, ": ", argument, " = ", value,
-          " is not a number of at least 0");
+  require(std::isfinite(value) && value >= 0.0, "schedule::", name, ": ", argument,
+          " must be a finite number of at least 0, not ", value);
 }
 void check_steps(const char* name, std::int64_t steps) {
-  require(steps >= 1, "schedule::", name, ": ", steps, " steps");
+  require(steps >= 1, "schedule::", name, ": the number of steps must be at least 1, not ", steps);
 }
 
 template <class Formula>
 Schedule of_step(Formula formula) {
   return [formula](std::int64_t t) -> double {
-    require(t >= 0, "schedule: step ", t, " is before the first");
+    require(t >= 0, "schedule: the step must be at least 0, not ", t);
     return formula(t);
   };
 }
@@ -75,7 +74,8 @@ Schedule warmup_cosine(double lr, std::int64_t warmup, std::int64_t steps, doubl
   check("warmup_cosine", "lr", lr);
   check("warmup_cosine", "low", low);
   check("warmup_cosine", "start", start);
-  require(warmup >= 0 && warmup < steps, "schedule::warmup_cosine: ", warmup, " of ", steps, " steps are warm-up");
+  require(warmup >= 0 && warmup < steps, "schedule::warmup_cosine: a warm-up of ", warmup,
+          " steps does not fit into ", steps);
   return of_step([=](std::int64_t t) {
     if (t < warmup) return warmup_at(lr, start, t, warmup);
     return cosine_at(lr, low, std::min(t, steps) - warmup, steps - warmup);

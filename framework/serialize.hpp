@@ -1,7 +1,7 @@
-// Tensors in files: safetensors (weights and checkpoints; readable by PyTorch's ecosystem), .npy and .npz (NumPy).
+// Tensors in files: safetensors (weights and checkpoints, which PyTorch's ecosystem reads too), NumPy's .npy and .npz.
 // Every file is written whole or not at all: into ".NAME.tmp" in the same folder, fsync, rename, fsync of the folder.
-// A process that is killed meanwhile leaves the old file as it was, and a temporary that the next save takes over.
-// Every reader checks what it reads before it allocates: a hostile file is an IoError, never a crash.
+// A process that is killed meanwhile leaves the old file as it was, and a temporary file that the next save takes over.
+// Every reader checks what it reads before it allocates memory: a hostile file is an IoError, never a crash.
 #pragma once
 
 #include <filesystem>
@@ -15,34 +15,35 @@
 
 namespace surgeon {
 
-// Writes a text or any bytes whole or not at all, as all of the below do. Sync::later does not wait for the disk, which
-// takes milliseconds: enough for a process that is killed, but a power cut may then lose the file.
+// Writes text, or any bytes, whole or not at all, as everything below does. Sync::later does not wait for the disk, which
+// takes milliseconds: that is enough should the process be killed, but a power cut may then lose the file.
 enum class Sync { now, later };
 void write_file(const std::filesystem::path& path, std::string_view bytes, Sync sync = Sync::now);
 
 // ---- safetensors: https://github.com/huggingface/safetensors, "Format" ---------------------------------------------
 
-using Metadata = std::map<std::string, std::string>;   // both UTF-8
+using Metadata = std::map<std::string, std::string>;   // keys and values are UTF-8
 
 struct TensorFile {
   Parameters tensors;    // in the order of the header
   Metadata metadata;
 };
 
-// Names and metadata must be UTF-8 and no name "__metadata__": std::invalid_argument. A CRC-32 over header and numbers
-// goes into the metadata as "surgeon.crc32", so that damage is noticed; load checks it where there is one.
+// Names and metadata must be UTF-8, and no tensor may be named "__metadata__", or std::invalid_argument is thrown. A
+// CRC-32 over header and numbers goes into the metadata as "surgeon.crc32", so that damage is noticed: load checks it
+// where there is one.
 void save_safetensors(const std::filesystem::path& path, const Parameters& tensors, const Metadata& metadata = {});
-// F32, F64, I64 and BOOL as they are; F16 and BF16 widened to float32; shorter integers to int64.
+// Reads F32, F64, I64 and BOOL as they are, widens F16 and BF16 to float32, and shorter integers to int64.
 TensorFile load_safetensors(const std::filesystem::path& path);
-Metadata load_metadata(const std::filesystem::path& path);   // of the header alone; the numbers are not read
+Metadata load_metadata(const std::filesystem::path& path);   // reads the header, not the numbers
 
 // ---- NumPy's .npy and .npz -----------------------------------------------------------------------------------------
 
-// f4, f8, i8 and bool as they are; f2 widened to float32, shorter integers to int64. Little-endian, in C or Fortran
-// order.
+// Little-endian files in C or Fortran order. Reads f4, f8, i8 and bool as they are, widens f2 to float32, and shorter
+// integers to int64.
 void save_npy(const std::filesystem::path& path, const Tensor& x);
 Tensor load_npy(const std::filesystem::path& path);
-// Stored, as numpy.savez writes them: compressed, encrypted and files of 4 GiB and more are refused.
+// As numpy.savez writes them. Compressed or encrypted archives, and those of 4 GiB or more, are refused.
 void save_npz(const std::filesystem::path& path, const Parameters& tensors);
 Parameters load_npz(const std::filesystem::path& path);
 

@@ -1,4 +1,4 @@
-// SmallList: a vector that keeps its first N elements inside itself, so that the usual op allocates nothing for it.
+// SmallList: a vector whose first N elements live inside it, so that for most ops it allocates nothing.
 #pragma once
 
 #include <concepts>

@@ -331,7 +331,7 @@ TEST_CASE("gradcheck: a rule that differs from run to run is caught by its bits"
     return record("drifting", {in[0]}, (in[0] * 2.0).detach(),
                   [&calls](const Ins&, Out, Grad g) -> Grads { return {g * (2.0 + 1e-15 * ++calls)}; });
   };
-  CHECK(mentions(gradcheck(f, {tensor({1.0, 2.0}, {2})}), "two backward runs differ in their bits"));
+  CHECK(mentions(gradcheck(f, {tensor({1.0, 2.0}, {2})}), "two backward passes differ in their bits"));
 }
 
 TEST_CASE("gradcheck: a function that draws from a shared Rng is told so") {
@@ -355,7 +355,7 @@ TEST_CASE("gradcheck: an exception from the function is reported, not passed on,
 
 TEST_CASE("gradcheck: a function whose value is not float64 is reported") {
   const Function f = [](const auto& in) { return in[0].to(Dtype::float32); };
-  CHECK(mentions(gradcheck(f, {ones({2}, Dtype::float64)}), "the function's value is float32, not float64"));
+  CHECK(mentions(gradcheck(f, {ones({2}, Dtype::float64)}), "the function's value must be float64, not float32"));
 }
 
 TEST_CASE("gradcheck: a fast rule that disagrees with its reference is caught at order 2") {

@@ -74,7 +74,7 @@ TEST_SUITE("graph") {
     const Tensor x = tensor({0.0, 4.0}, {2});
     const Tensor loss = sum(sqrt(x) * 3.0);
     const std::string text = complaint([&] { grad(loss, std::vector<Tensor>{x}); });
-    CHECK(text == "anomaly: the gradient of sqrt gave inf in 1 of 2 values for input 0, first at [0]\n"
+    CHECK(text == "anomaly: the gradient of sqrt for input 0 gave inf in 1 of 2 values, first at [0]\n"
                   "  input 0: [2] float64 in [0, 4]\n  from above: [2] float64 in [3, 3]\n"
                   "  on the way: sqrt -> multiply -> sum -> loss");
   }

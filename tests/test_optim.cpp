@@ -174,7 +174,7 @@ TEST_SUITE("optim") {
     const std::vector<Tensor> good = gradients_of(parameters, 0);
     CHECK_THROWS_WITH_AS(optimizer.step({good[0]}), "AdamW: 1 gradients for 2 parameters", std::invalid_argument);
     CHECK_THROWS_WITH_AS(optimizer.step({good[0], good[0]}),
-                         "AdamW: the gradient of b is float64 [2, 3], the parameter float64 [3]",
+                         "AdamW: the gradient of b is float64 [2, 3], but the parameter is float64 [3]",
                          std::invalid_argument);
     CHECK_THROWS_AS(optimizer.step({good[0], good[1].to(Dtype::float32)}), std::invalid_argument);
     CHECK(equal(parameters, start()));
@@ -183,7 +183,7 @@ TEST_SUITE("optim") {
 
   TEST_CASE("optim: options out of range are refused") {
     const Parameters parameters = start();
-    CHECK_THROWS_WITH_AS(Sgd(parameters, {.lr = -0.1}), "Sgd: lr = -0.1 is not a number of at least 0",
+    CHECK_THROWS_WITH_AS(Sgd(parameters, {.lr = -0.1}), "Sgd: lr must be a finite number of at least 0, not -0.1",
                          std::invalid_argument);
     CHECK_THROWS_AS(Sgd(parameters, {.nesterov = true}), std::invalid_argument);
     CHECK_THROWS_AS(Sgd(parameters, {.momentum = 0.9, .dampening = 0.1, .nesterov = true}), std::invalid_argument);

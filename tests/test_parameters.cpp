@@ -38,7 +38,7 @@ TEST_SUITE("parameters") {
   TEST_CASE("parameters: a wrong name is answered with the nearest") {
     const Parameters all{{"W_q.weight", zeros({1})}, {"W_k.weight", zeros({1})}, {"W_k.bias", zeros({1})}};
     CHECK(message_of<std::out_of_range>([&] { (void)all["W_k.weigth"]; }) ==
-          "parameters: none is named W_k.weigth; the nearest is W_k.weight");
+          "parameters: no parameter is named W_k.weigth; the nearest name is W_k.weight");
     CHECK_THROWS_AS(Parameters()["W"], std::out_of_range);
   }
 
@@ -72,6 +72,6 @@ TEST_SUITE("parameters") {
     CHECK(refusal({{"a", ones({2})}, {"b", ones({4})}}) == "assign_all: b is float32 [4], not float32 [2, 2]");
     CHECK(refusal({{"a", ones({2})}, {"b", ones({2, 2}, Dtype::float64)}}) ==
           "assign_all: b is float64 [2, 2], not float32 [2, 2]");
-    CHECK(refusal({{"a", ones({2})}, {"b", ones({2, 2})}, {"c", ones({1})}}) == "assign_all: c has no place here");
+    CHECK(refusal({{"a", ones({2})}, {"b", ones({2, 2})}, {"c", ones({1})}}) == "assign_all: c does not belong here");
   }
 }

@@ -86,7 +86,7 @@ TEST_SUITE("probe") {
 
   TEST_CASE("a replacement of another shape or dtype is refused by name") {
     Probe wrong("*.scores", [](const std::string&, const Tensor&) { return zeros({2}, Dtype::float64); });
-    CHECK_THROWS_WITH(model(x), "probe: blocks.0.attention.scores: replaced [3] by [2] or by another dtype");
+    CHECK_THROWS_WITH(model(x), "probe: blocks.0.attention.scores: a replacement must keep shape [3] and dtype; this one has shape [2]");
   }
 
   TEST_CASE("an exception leaves no scope and no Probe behind") {
@@ -106,7 +106,7 @@ TEST_SUITE("probe") {
     Probe all;
     probe("scores", x);
     CHECK(all["scores"].same(x));
-    CHECK_THROWS_WITH_AS(all["weights"], "probe: nothing named weights was seen, but scores", std::out_of_range);
+    CHECK_THROWS_WITH_AS(all["weights"], "probe: no tensor named weights was seen; seen were scores", std::out_of_range);
   }
 
   TEST_CASE("Probes belong to their thread") {

@@ -335,11 +335,14 @@ TEST_CASE("permutation: every order is as likely as any other") {
 
 TEST_CASE("what cannot be drawn is refused by name") {
   Rng rng(1);
-  CHECK_THROWS_WITH_AS(rng.below(0), "Rng::below: no number from 0 to below 0", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(randint(3, 3, {2}, rng), "randint: nothing from 3 to below 3", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(permutation(-1, rng), "permutation: of -1 numbers", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(randn({2}, rng, Dtype::int64), "randn: int64 is no floating dtype", std::invalid_argument);
-  CHECK_THROWS_WITH_AS(rand({2}, rng, Dtype::boolean), "rand: boolean is no floating dtype", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(rng.below(0), "Rng::below: n must be at least 1, not 0", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(randint(3, 3, {2}, rng),
+                       "randint: low is 3 and high is 3; low must be below high", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(permutation(-1, rng), "permutation: n must not be negative, but is -1", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(randn({2}, rng, Dtype::int64),
+                       "randn: dtype must be float32 or float64, not int64", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(rand({2}, rng, Dtype::boolean),
+                       "rand: dtype must be float32 or float64, not boolean", std::invalid_argument);
   CHECK_THROWS_AS(randn({-2}, rng), std::invalid_argument);
   CHECK(rng.position() == 0);
 }

@@ -47,13 +47,13 @@ TEST_SUITE("saving") {
     const std::string inside = folder.path.string() + "/";
     CHECK(message([&] { load_npy(folder / "no.npy"); }) ==
           inside + "no.npy: cannot be read: No such file or directory");
-    CHECK(message([&] { load_npy(folder.path); }) == folder.path.string() + ": is no regular file");
+    CHECK(message([&] { load_npy(folder.path); }) == folder.path.string() + ": is not a regular file");
     CHECK(message([&] { save_npy(folder / "no/x.npy", ones({1})); }) ==
           inside + "no/x.npy: cannot be written: No such file or directory");
-    CHECK(message([&] { save_npy(folder.path, ones({1})); }).ends_with("is there already and no regular file"));
-    CHECK(message([&] { save_npy("/dev/null", ones({1})); }) == "/dev/null: is there already and no regular file");
+    CHECK(message([&] { save_npy(folder.path, ones({1})); }).ends_with("already exists and is not a regular file"));
+    CHECK(message([&] { save_npy("/dev/null", ones({1})); }) == "/dev/null: already exists and is not a regular file");
     REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
-    CHECK(message([&] { load_npz(folder / "pipe"); }) == inside + "pipe: is no regular file");
+    CHECK(message([&] { load_npz(folder / "pipe"); }) == inside + "pipe: is not a regular file");
   }
 
   TEST_CASE("files: a failed save leaves the old file, and nothing else") {

@@ -177,37 +177,37 @@ TEST_SUITE("serialize") {
     const auto entry = [&](const std::string& shape, const std::string& offsets, const std::string& dtype = "F32") {
       return header(R"({"a":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}}");
     };
-    CHECK(refused("") == "ends at byte 0, too early");
+    CHECK(refused("") == "ends too early, at byte 0");
     CHECK(refused(std::string("\0\0\0\0\0\0\0\x80", 8)) ==
-          "a header of 9223372036854775808 bytes; the format allows 100000000");
-    CHECK(refused(std::string(8, '\xff')).starts_with("a header of 18446744073709551615 bytes"));
-    CHECK(refused(std::string("\xff\0\0\0\0\0\0\0{}", 10)) == "ends at byte 10, too early");
+          "the header is 9223372036854775808 bytes long; the format allows 100000000");
+    CHECK(refused(std::string(8, '\xff')).starts_with("the header is 18446744073709551615 bytes long"));
+    CHECK(refused(std::string("\xff\0\0\0\0\0\0\0{}", 10)) == "ends too early, at byte 10");
     CHECK(header("") == "the header does not begin with {");
     CHECK(header("[]") == "the header does not begin with {");
-    CHECK(header("{").starts_with("the header is no JSON"));
-    CHECK(header("{\"\xff\":1}").starts_with("the header is no JSON in UTF-8"));
-    CHECK(header("{\"\xed\xa0\x80\":1}").starts_with("the header is no JSON in UTF-8"));   // a surrogate
-    CHECK(header("{}") == "the header describes 0 bytes of numbers, there are 8");
-    CHECK(header("{\"a\":" + std::string(100000, '[')) == "the header is nested too deep");
-    CHECK(header("{\"a\":1e999}") == "the header holds a number that cannot be");
-    CHECK(header(R"({"a":[]})") == "tensor \"a\": not described by dtype, shape and data_offsets");
+    CHECK(header("{").starts_with("the header is not JSON"));
+    CHECK(header("{\"\xff\":1}").starts_with("the header is not JSON in UTF-8"));
+    CHECK(header("{\"\xed\xa0\x80\":1}").starts_with("the header is not JSON in UTF-8"));   // a surrogate
+    CHECK(header("{}") == "the header describes 0 bytes of numbers, but the file has 8");
+    CHECK(header("{\"a\":" + std::string(100000, '[')) == "the header is nested too deeply");
+    CHECK(header("{\"a\":1e999}") == "the header holds a number that is out of range");
+    CHECK(header(R"({"a":[]})") == "tensor \"a\": must be described by dtype, shape and data_offsets alone");
     CHECK(header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"more":1}})") ==
-          "tensor \"a\": not described by dtype, shape and data_offsets");
-    CHECK(header(R"({"__metadata__":{"a":1}})") == "__metadata__ holds something that is no text");
-    CHECK(header(R"({"__metadata__":[]})") == "__metadata__ is no object");
-    CHECK(entry("[2]", "[0,8]", "F8_E4M3") == "tensor \"a\": dtype \"F8_E4M3\" is not among those that can be read");
+          "tensor \"a\": must be described by dtype, shape and data_offsets alone");
+    CHECK(header(R"({"__metadata__":{"a":1}})") == "__metadata__ holds a value that is not a string");
+    CHECK(header(R"({"__metadata__":[]})") == "__metadata__ must be an object");
+    CHECK(entry("[2]", "[0,8]", "F8_E4M3") == "tensor \"a\": dtype \"F8_E4M3\" is not supported");
     CHECK(entry("[2]", "[0,8]") == "nothing was thrown");
-    CHECK(entry("[-2]", "[0,8]") == "tensor \"a\": its shape is no list of whole numbers");
-    CHECK(entry("[2.0]", "[0,8]") == "tensor \"a\": its shape is no list of whole numbers");
-    CHECK(entry("[[2]]", "[0,8]") == "the header is nested too deep");
-    CHECK(entry("[2]", "[0,18446744073709551624]") == "tensor \"a\": its data_offsets is no list of whole numbers");
-    CHECK(entry("[2]", "[8,0]") == "tensor \"a\": its data_offsets are no begin and end");
-    CHECK(entry("[2]", "[0]") == "tensor \"a\": its data_offsets are no begin and end");
-    CHECK(entry("[3]", "[0,8]") == "tensor \"a\": F32 [3] does not take the 8 bytes it is given");
+    CHECK(entry("[-2]", "[0,8]") == "tensor \"a\": its shape must be a list of whole numbers");
+    CHECK(entry("[2.0]", "[0,8]") == "tensor \"a\": its shape must be a list of whole numbers");
+    CHECK(entry("[[2]]", "[0,8]") == "the header is nested too deeply");
+    CHECK(entry("[2]", "[0,18446744073709551624]") == "tensor \"a\": its data_offsets must be a list of whole numbers");
+    CHECK(entry("[2]", "[8,0]") == "tensor \"a\": its data_offsets must be a begin and an end");
+    CHECK(entry("[2]", "[0]") == "tensor \"a\": its data_offsets must be a begin and an end");
+    CHECK(entry("[3]", "[0,8]") == "tensor \"a\": F32 [3] does not fit the 8 bytes it is given");
     CHECK(entry("[4294967296,4294967296]", "[0,0]").ends_with("more than 2^59 elements"));
     CHECK(entry("[2]", "[4,12]").starts_with("tensor \"a\" begins at byte 4"));
     CHECK(entry("[250000000000]", "[0,1000000000000]") ==
-          "the header describes 1000000000000 bytes of numbers, there are 8");
+          "the header describes 1000000000000 bytes of numbers, but the file has 8");
     CHECK(entry("[8]", "[0,8]", "BOOL") == "nothing was thrown");
     CHECK(refused(header_and(R"({"a":{"dtype":"BOOL","shape":[1],"data_offsets":[0,1]}})", "\x02")) ==
           "holds a bool that is neither 0 nor 1");
@@ -224,9 +224,9 @@ TEST_SUITE("serialize") {
     };
     CHECK(two("[0,4]", "[4,8]") == "nothing was thrown");
     CHECK(two("[4,8]", "[0,4]") == "nothing was thrown");
-    CHECK(two("[0,4]", "[0,4]") == "tensor \"b\" begins at byte 0 of the numbers, where the one before ends at 4");
-    CHECK(two("[0,4]", "[3,7]") == "tensor \"b\" begins at byte 3 of the numbers, where the one before ends at 4");
-    CHECK(two("[0,4]", "[5,9]") == "tensor \"b\" begins at byte 5 of the numbers, where the one before ends at 4");
+    CHECK(two("[0,4]", "[0,4]") == "tensor \"b\" begins at byte 0 of the numbers, but the one before it ends at 4");
+    CHECK(two("[0,4]", "[3,7]") == "tensor \"b\" begins at byte 3 of the numbers, but the one before it ends at 4");
+    CHECK(two("[0,4]", "[5,9]") == "tensor \"b\" begins at byte 5 of the numbers, but the one before it ends at 4");
     CHECK(two("[0,4]", "[4,8]", "a") == "the header has \"a\" twice");
     CHECK(two("[0,4]", "[4,8]", "\\u0061") == "the header has \"a\" twice");
     const std::string twice = R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
@@ -238,9 +238,9 @@ TEST_SUITE("serialize") {
     save_safetensors(folder / "a", {{"W", tensor({1.0f}, {1})}});
     std::string bytes = read_bytes(folder / "a");
     bytes.replace(bytes.find("surgeon.crc32\":"), 15, "surgeon.crc32\" ");   // no JSON any more
-    CHECK(refusal_of(tensors_of, folder / "x", bytes).starts_with("the header is no JSON"));
+    CHECK(refusal_of(tensors_of, folder / "x", bytes).starts_with("the header is not JSON"));
     CHECK(refusal_of(tensors_of, folder / "x", header_and(R"({"__metadata__":{"surgeon.crc32": "00000000"}})", "")) ==
-          "its checksum is not where it was written");
+          "the checksum is not where it should be");
   }
 
   TEST_CASE("safetensors: bad names and metadata are refused before anything is written") {
@@ -307,11 +307,11 @@ TEST_SUITE("serialize") {
     const auto shaped = [&](const std::string& shape) {
       return refused("{'descr': '<f4', 'fortran_order': False, 'shape': " + shape + ", }");
     };
-    const std::string unlike = "its header is not one that NumPy writes";
+    const std::string unlike = "the header is not in NumPy's format";
     CHECK(shaped("(2,)") == "nothing was thrown");
     CHECK(shaped("(1, 2)") == "nothing was thrown");
     CHECK(shaped("(2)") == "nothing was thrown");
-    CHECK(shaped("(3,)") == "<f4 [3] does not take 8 bytes");
+    CHECK(shaped("(3,)") == "<f4 [3] does not fit the 8 bytes of numbers");
     CHECK(shaped("(-2,)") == unlike);
     CHECK(shaped("(,)") == unlike);
     CHECK(shaped("(2") == unlike);
@@ -325,7 +325,7 @@ TEST_SUITE("serialize") {
     CHECK(refused("{'descr': '<f4', 'fortran_order': Maybe, 'shape': (2,)}") == unlike);
     CHECK(refused("{'descr': '<f4' 'fortran_order': False, 'shape': (2,)}") == unlike);
     CHECK(refused("{'descr': '>f4', 'fortran_order': False, 'shape': (2,)}") ==
-          "dtype >f4 is not among those that can be read");
+          "dtype >f4 is not supported");
     CHECK(refused("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (2,)}") == "holds records, not numbers");
   }
 }

@@ -63,7 +63,7 @@ TEST_CASE("view: the tensor's own numbers, its shape, and no copy") {
 
 TEST_CASE("view: another type than the dtype's is refused") {
   const Tensor x = ones({2});
-  CHECK_THROWS_WITH_AS(view<double>(x), "values: asked for float64 of a float32 tensor", std::invalid_argument);
+  CHECK_THROWS_WITH_AS(view<double>(x), "values: asked for float64, but the tensor is float32", std::invalid_argument);
 }
 
 TEST_CASE("from_xtensor: shapes and numbers of lazy, broadcast and transposed expressions, in rows") {

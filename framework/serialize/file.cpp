@@ -33,7 +33,7 @@ void sync_folder(const fs::path& folder) {
   if (descriptor < 0) fail_with_errno(folder, "cannot open the folder");
   const int failed = ::fsync(descriptor);
   ::close(descriptor);
-  if (failed && errno != EINVAL) fail_with_errno(folder, "cannot sync the folder");   // EINVAL: it knows no syncing
+  if (failed && errno != EINVAL) fail_with_errno(folder, "cannot sync the folder");   // EINVAL: this one cannot
 }
 
 }  // namespace
@@ -45,8 +45,8 @@ NewFile::NewFile(const fs::path& path) : NewFile() {
   std::error_code ignored;
   if (fs::is_symlink(path_, ignored)) path_ = fs::weakly_canonical(path_, ignored);   // replace what it points to
   const fs::file_status status = fs::status(path_, ignored);
-  if (fs::exists(status) && !fs::is_regular_file(status)) fail(path, "is there already and no regular file");
-  if (!path_.has_filename()) fail(path, "is no name of a file");
+  if (fs::exists(status) && !fs::is_regular_file(status)) fail(path, "already exists and is not a regular file");
+  if (!path_.has_filename()) fail(path, "is not a file name");
   temporary_ = folder_of(path_) / sentence(".", path_.filename().string(), ".tmp");
   open_temporary();
 }
@@ -96,7 +96,7 @@ OldFile::OldFile(const fs::path& path) : path_(path) {
   const bool regular = ::fstat(descriptor_, &status) == 0 && S_ISREG(status.st_mode);
   if (!regular) {
     ::close(descriptor_);
-    fail(path, "is no regular file");
+    fail(path, "is not a regular file");
   }
   size_ = std::uint64_t(status.st_size);
 }
@@ -109,7 +109,7 @@ void OldFile::read(std::uint64_t offset, void* into, std::size_t bytes) const {
     const ssize_t got = ::pread(descriptor_, to, bytes, off_t(offset));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) fail_with_errno(path_, "cannot be read");
-    if (got == 0) fail(path_, "ends at byte ", offset, ", too early");
+    if (got == 0) fail(path_, "ends too early, at byte ", offset);
     to += got;
     offset += std::uint64_t(got);
     bytes -= std::size_t(got);
@@ -119,11 +119,11 @@ void OldFile::read(std::uint64_t offset, void* into, std::size_t bytes) const {
 Region::Region(const OldFile& file, std::uint64_t offset, std::uint64_t bytes, std::uint32_t before)
     : file_(file), offset_(offset), left_(bytes), crc_(before) {
   if (offset > file.size() || bytes > file.size() - offset)
-    fail(file.path(), "ends at byte ", file.size(), ", too early");
+    fail(file.path(), "ends too early, at byte ", file.size());
 }
 
 void Region::read(void* into, std::size_t bytes) {
-  if (bytes > left_) fail(path(), "ends at byte ", offset_ + left_, ", too early");
+  if (bytes > left_) fail(path(), "ends too early, at byte ", offset_ + left_);
   file_.read(offset_, into, bytes);
   crc_ = crc32({static_cast<const char*>(into), bytes}, crc_);
   offset_ += bytes;
@@ -131,7 +131,7 @@ void Region::read(void* into, std::size_t bytes) {
 }
 
 std::string Region::text(std::size_t bytes) {
-  if (bytes > left_) fail(path(), "ends at byte ", offset_ + left_, ", too early");   // before it is allocated
+  if (bytes > left_) fail(path(), "ends too early, at byte ", offset_ + left_);   // before it is allocated
   std::string text(bytes, '\0');
   read(text.data(), bytes);
   return text;

@@ -50,7 +50,7 @@ class DictReader {
   }
 
  private:
-  [[noreturn]] void wrong() const { fail(path_, "its header is not one that NumPy writes"); }
+  [[noreturn]] void wrong() const { fail(path_, "the header is not in NumPy's format"); }
 
   void skip_spaces() { left_.remove_prefix(std::min(left_.find_first_not_of(" \n"), left_.size())); }
   bool take(std::string_view token) {
@@ -76,7 +76,7 @@ class DictReader {
     if (take("[")) fail(path_, "holds records, not numbers");
     const std::string_view name = text();
     const detail::Format* found = detail::numpy_format(name);
-    if (!found) fail(path_, "dtype ", std::string(name), " is not among those that can be read");
+    if (!found) fail(path_, "dtype ", std::string(name), " is not supported");
     return found;
   }
   bool truth() {
@@ -104,12 +104,13 @@ class DictReader {
 
 NpyHeader read_npy_header(Region& region) {
   constexpr std::uint32_t longest = 1 << 20;
-  if (region.left() < 10 || region.text(6) != npy_magic) fail(region.path(), "is no .npy");
+  if (region.left() < 10 || region.text(6) != npy_magic) fail(region.path(), "is not a .npy file");
   const std::string version = region.text(2);
-  if (version[0] < 1 || version[0] > 3) fail(region.path(), "is a .npy of version ", int(version[0]));
+  if (version[0] < 1 || version[0] > 3) fail(region.path(), "has .npy version ", int(version[0]),
+                                                      "; versions 1 to 3 can be read");
   std::uint32_t length = 0;
   region.read(&length, version[0] == 1 ? 2 : 4);
-  if (length > longest) fail(region.path(), "its header of ", length, " bytes is longer than any that NumPy writes");
+  if (length > longest) fail(region.path(), "the header is ", length, " bytes long; NumPy's are shorter");
   const std::string text = region.text(length);
   return DictReader(region.path(), text).read();
 }
@@ -123,7 +124,7 @@ std::string npy_header(const Tensor& x) {
   std::string shape;
   for (std::int64_t size : x.shape()) shape += std::to_string(size) + ",";
   std::string dict = sentence("{'descr': '", detail::format_of(x.dtype()).numpy,
-                                  "', 'fortran_order': False, 'shape': (", shape, "), }");
+                              "', 'fortran_order': False, 'shape': (", shape, "), }");
   dict.resize((dict.size() + 1 + 10 + 63) / 64 * 64 - 11, ' ');   // the numbers begin at a multiple of 64
   dict += '\n';
   std::string text(npy_magic);
@@ -141,7 +142,8 @@ Tensor read_npy(Region& region) {
     fail(region.path(), error.what());
   }
   if (std::uint64_t(elements * header.format->bytes) != region.left())
-    fail(region.path(), header.format->numpy, " ", header.shape, " does not take ", region.left(), " bytes");
+    fail(region.path(), header.format->numpy, " ", header.shape, " does not fit the ", region.left(),
+         " bytes of numbers");
   if (!header.fortran_order || header.shape.size() < 2) return read_tensor(region, *header.format, header.shape);
   std::reverse(header.shape.begin(), header.shape.end());
   std::vector<int> reversed(header.shape.size());

@@ -83,15 +83,15 @@ std::vector<Member> plan(const std::filesystem::path& path, const Parameters& te
   std::uint64_t end = 0;
   for (const auto& [name, x] : tensors) {
     require(x.defined(), "save_npz: ", name, " has no values");
-    require(name.size() < 60000, "save_npz: a name of ", name.size(), " letters");
+    require(name.size() < 60000, "save_npz: a name is ", name.size(), " bytes long; below 60000 can be written");
     const std::string header = npy_header(x);
     Member member{name + ".npy", detail::crc32(bytes_of(x), detail::crc32(header)), 0, end, 0};
     member.bytes = header.size() + bytes_of(x).size();
     end += local_size + member.name.size() + member.bytes;
     members.push_back(std::move(member));
-    if (end > zip_limit - (1 << 27)) fail(path, "would pass 4 GiB: that needs zip64, which is not written");
+    if (end > zip_limit - (1 << 27)) fail(path, "would exceed 4 GiB, which needs zip64; that is not supported");
   }
-  if (members.size() >= 0xffff) fail(path, "would hold ", members.size(), " tensors; a .npz holds up to 65534");
+  if (members.size() >= 0xffff) fail(path, "would hold ", members.size(), " tensors; the limit is 65534");
   return members;
 }
 
@@ -101,7 +101,7 @@ struct Directory {
 };
 
 Directory find_directory(const OldFile& file) {
-  if (file.size() < end_size) fail(file.path(), "is no .npz: too short");
+  if (file.size() < end_size) fail(file.path(), "is not a .npz file: it is too short");
   const std::uint64_t tail_size = std::min<std::uint64_t>(file.size(), end_size + 0xffff);   // with the longest comment
   const std::string tail = Region(file, file.size() - tail_size, tail_size).text(tail_size);
   for (std::size_t place = tail.size() - end_size + 1; place-- > 0;) {
@@ -111,33 +111,33 @@ Directory find_directory(const OldFile& file) {
     const Directory found{number_at<std::uint32_t>(end, 16), number_at<std::uint32_t>(end, 12),
                           number_at<std::uint16_t>(end, 10)};
     if (found.begin == zip_limit || found.bytes == zip_limit || found.members == 0xffff)
-      fail(file.path(), "is in zip64, which is not read");
+      fail(file.path(), "is in zip64 format, which is not supported");
     if (number_at<std::uint32_t>(end, 4) != 0 || number_at<std::uint16_t>(end, 8) != found.members ||
         found.begin + found.bytes != file.size() - tail_size + place)
-      fail(file.path(), "is no .npz: its end contradicts itself");
+      fail(file.path(), "is not a .npz file: its end contradicts itself");
     return found;
   }
-  fail(file.path(), "is no .npz: a zip archive ends otherwise");
+  fail(file.path(), "is not a .npz file: it has no end of a zip archive");
 }
 
 // The next member of the central directory; `place` moves on.
 Member read_central(const OldFile& file, std::string_view directory, std::size_t& place) {
   const std::string_view header = directory.substr(place);
   if (header.size() < central_size || number_at<std::uint32_t>(header, 0) != central_signature)
-    fail(file.path(), "its directory is damaged");
+    fail(file.path(), "the directory of the archive is damaged");
   const std::size_t name = number_at<std::uint16_t>(header, 28);
   const std::size_t extra = number_at<std::uint16_t>(header, 30), comment = number_at<std::uint16_t>(header, 32);
   const std::size_t all = central_size + name + extra + comment;
-  if (header.size() < all) fail(file.path(), "its directory is damaged");
+  if (header.size() < all) fail(file.path(), "the directory of the archive is damaged");
   Member member{std::string(header.substr(central_size, name)), number_at<std::uint32_t>(header, 16), 0,
                 number_at<std::uint32_t>(header, 42), number_at<std::uint32_t>(header, 24)};
   if (number_at<std::uint16_t>(header, 8) & encrypted) fail(file.path(), member.name, " is encrypted");
   if (number_at<std::uint16_t>(header, 10) != 0)
-    fail(file.path(), member.name, " is compressed; numpy.savez writes what can be read, savez_compressed does not");
+    fail(file.path(), member.name, " is compressed; use numpy.savez, not savez_compressed");
   if (member.bytes == zip_limit || member.header_begin == zip_limit)
-    fail(file.path(), "is in zip64, which is not read");
+    fail(file.path(), "is in zip64 format, which is not supported");
   if (number_at<std::uint32_t>(header, 20) != member.bytes) fail(file.path(), member.name, " has two lengths");
-  if (!member.name.ends_with(".npy")) fail(file.path(), member.name, " is no .npy");
+  if (!member.name.ends_with(".npy")) fail(file.path(), member.name, " is not a .npy file");
   place += all;
   return member;
 }
@@ -161,7 +161,7 @@ std::vector<Member> read_directory(const OldFile& file) {
     members.push_back(read_central(file, directory, place));
     find_bytes(file, members.back());
   }
-  if (place != directory.size()) fail(file.path(), "its directory is damaged");
+  if (place != directory.size()) fail(file.path(), "the directory of the archive is damaged");
   // Members that shared bytes could make a small file a huge one.
   std::vector<Member> sorted = members;
   std::sort(sorted.begin(), sorted.end(),
@@ -171,7 +171,7 @@ std::vector<Member> read_directory(const OldFile& file) {
     if (member.header_begin < end) fail(file.path(), member.name, " overlaps the member before it");
     end = member.begin + member.bytes;
   }
-  if (end > where.begin) fail(file.path(), "its directory overlaps its members");
+  if (end > where.begin) fail(file.path(), "the directory of the archive overlaps its members");
   return members;
 }
 
@@ -201,7 +201,7 @@ Parameters load_npz(const std::filesystem::path& path) {
   for (const Member& member : read_directory(file)) {
     Region region(file, member.begin, member.bytes);
     const Tensor x = detail::read_npy(region);
-    if (region.crc() != member.crc) fail(path, member.name, " is damaged: its checksum is another");
+    if (region.crc() != member.crc) fail(path, member.name, " is damaged: its checksum does not match");
     const std::string name = member.name.substr(0, member.name.size() - std::string_view(".npy").size());
     if (tensors.contains(name)) fail(path, "has ", member.name, " twice");
     tensors.add(name, x);

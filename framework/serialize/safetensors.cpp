@@ -31,7 +31,7 @@ std::string hexadecimal(std::uint32_t number) {
   return text;
 }
 
-// The text as a JSON string. It throws for what is not UTF-8.
+// The text as a JSON string; refuses what is not UTF-8.
 std::string json_text(std::string_view text) {
   try {
     return json(text).dump();
@@ -59,7 +59,8 @@ struct Header {
 std::string read_text(const OldFile& file) {
   std::uint64_t length = 0;
   Region(file, 0, 8).read(&length, 8);
-  if (length > longest_header) fail(file.path(), "a header of ", length, " bytes; the format allows ", longest_header);
+  if (length > longest_header) fail(file.path(), "the header is ", length, " bytes long; the format allows ",
+                                    longest_header);
   return Region(file, 8, length).text(length);
 }
 
@@ -68,7 +69,7 @@ json parse(const OldFile& file, const std::string& text, std::vector<std::string
   constexpr int deepest = 3;   // header, tensor, shape
   std::unordered_set<std::string> seen[deepest + 1];
   const auto watch = [&](int depth, json::parse_event_t event, json& value) {
-    if (depth > deepest) fail(file.path(), "the header is nested too deep");
+    if (depth > deepest) fail(file.path(), "the header is nested too deeply");
     if (event == json::parse_event_t::object_start) seen[std::min(depth + 1, deepest)].clear();
     if (event == json::parse_event_t::key) {
       const auto& name = value.get_ref<const std::string&>();
@@ -81,9 +82,9 @@ json parse(const OldFile& file, const std::string& text, std::vector<std::string
   try {
     return json::parse(text, watch);
   } catch (const json::parse_error& error) {
-    fail(file.path(), "the header is no JSON in UTF-8, at its byte ", error.byte);
+    fail(file.path(), "the header is not JSON in UTF-8: see its byte ", error.byte);
   } catch (const json::exception&) {   // a number past what a double holds
-    fail(file.path(), "the header holds a number that cannot be");
+    fail(file.path(), "the header holds a number that is out of range");
   }
 }
 
@@ -93,7 +94,7 @@ std::vector<std::uint64_t> whole_numbers(const OldFile& file, const json& entry,
     return n.is_number_unsigned() && n.get<std::uint64_t>() <= std::uint64_t(std::numeric_limits<std::int64_t>::max());
   };
   if (list == entry.end() || !list->is_array() || !std::all_of(list->begin(), list->end(), fits))
-    fail(file.path(), "tensor ", json_text(of.name), ": its ", key, " is no list of whole numbers");
+    fail(file.path(), "tensor ", json_text(of.name), ": its ", key, " must be a list of whole numbers");
   return list->get<std::vector<std::uint64_t>>();
 }
 
@@ -101,18 +102,18 @@ Entry read_entry(const OldFile& file, const std::string& name, const json& value
   Entry entry{name, nullptr, {}, 0, 0};
   const auto wrong = [&](const auto&... parts) { fail(file.path(), "tensor ", json_text(name), ": ", parts...); };
   if (!value.is_object() || value.size() != 3 || !value.contains("dtype") || !value["dtype"].is_string())
-    wrong("not described by dtype, shape and data_offsets");
+    wrong("must be described by dtype, shape and data_offsets alone");
   const std::string dtype = value["dtype"];
   entry.format = detail::safetensors_format(dtype);
-  if (!entry.format) wrong("dtype ", json_text(dtype), " is not among those that can be read");
+  if (!entry.format) wrong("dtype ", json_text(dtype), " is not supported");
   for (std::uint64_t size : whole_numbers(file, value, "shape", entry)) entry.shape.push_back(std::int64_t(size));
   const std::vector<std::uint64_t> offsets = whole_numbers(file, value, "data_offsets", entry);
-  if (offsets.size() != 2 || offsets[0] > offsets[1]) wrong("its data_offsets are no begin and end");
+  if (offsets.size() != 2 || offsets[0] > offsets[1]) wrong("its data_offsets must be a begin and an end");
   entry.begin = offsets[0];
   entry.end = offsets[1];
   try {
     if (std::uint64_t(count(entry.shape) * entry.format->bytes) != entry.end - entry.begin)
-      wrong(dtype, " ", entry.shape, " does not take the ", entry.end - entry.begin, " bytes it is given");
+      wrong(dtype, " ", entry.shape, " does not fit the ", entry.end - entry.begin, " bytes it is given");
   } catch (const std::length_error& error) {
     wrong(error.what());
   }
@@ -121,9 +122,9 @@ Entry read_entry(const OldFile& file, const std::string& name, const json& value
 
 Metadata read_metadata(const OldFile& file, const json& value) {
   Metadata metadata;
-  if (!value.is_object()) fail(file.path(), "__metadata__ is no object");
+  if (!value.is_object()) fail(file.path(), "__metadata__ must be an object");
   for (const auto& [key, text] : value.items()) {
-    if (!text.is_string()) fail(file.path(), "__metadata__ holds something that is no text");
+    if (!text.is_string()) fail(file.path(), "__metadata__ holds a value that is not a string");
     metadata.emplace(key, text.get<std::string>());
   }
   return metadata;
@@ -154,11 +155,12 @@ std::vector<std::size_t> order_of_bytes(const OldFile& file, const Header& heade
   for (std::size_t i : order) {
     if (entries[i].begin != end)
       fail(file.path(), "tensor ", json_text(entries[i].name), " begins at byte ", entries[i].begin,
-           " of the numbers, where the one before ends at ", end);
+           " of the numbers, but the one before it ends at ", end);
     end = entries[i].end;
   }
   if (end != file.size() - header.size())
-    fail(file.path(), "the header describes ", end, " bytes of numbers, there are ", file.size() - header.size());
+    fail(file.path(), "the header describes ", end, " bytes of numbers, but the file has ",
+         file.size() - header.size());
   return order;
 }
 
@@ -182,13 +184,13 @@ std::vector<Tensor> read_numbers(const OldFile& file, const Header& header) {
   const auto stored = header.metadata.find(std::string(checksum_key));
   const std::size_t place = place_of_checksum(header.text);
   const bool ours = stored != header.metadata.end();
-  if (ours && place == std::string::npos) fail(file.path(), "its checksum is not where it was written");
+  if (ours && place == std::string::npos) fail(file.path(), "the checksum is not where it should be");
   Region numbers(file, header.size(), file.size() - header.size(), ours ? checksum_of_header(header.text, place) : 0);
   std::vector<Tensor> tensors(header.entries.size());
   for (std::size_t i : order_of_bytes(file, header))
     tensors[i] = detail::read_tensor(numbers, *header.entries[i].format, header.entries[i].shape);
   if (ours && hexadecimal(numbers.crc()) != stored->second)
-    fail(file.path(), "damaged, or changed by another program: it has the checksum ", hexadecimal(numbers.crc()),
+    fail(file.path(), "is damaged, or was changed by another program: its checksum is ", hexadecimal(numbers.crc()),
          ", not ", json_text(stored->second));
   return tensors;
 }
@@ -221,7 +223,7 @@ std::string header_text(const Parameters& tensors, const Metadata& metadata) {
     std::uint64_t& begin = next[element_size(x.dtype())];
     const std::uint64_t end = begin + std::uint64_t(x.size() * element_size(x.dtype()));
     text += sentence(",", json_text(name), ":{\"dtype\":\"", detail::format_of(x.dtype()).safetensors,
-                         "\",\"shape\":", json(x.shape()).dump(), ",\"data_offsets\":[", begin, ",", end, "]}");
+                     "\",\"shape\":", json(x.shape()).dump(), ",\"data_offsets\":[", begin, ",", end, "]}");
     begin = end;
   }
   text += "}";
@@ -234,10 +236,12 @@ std::string header_text(const Parameters& tensors, const Metadata& metadata) {
 void save_safetensors(const std::filesystem::path& path, const Parameters& tensors, const Metadata& metadata) {
   for (const auto& [name, x] : tensors)
     require(x.defined() && name != "__metadata__", "save_safetensors: \"", name, "\" ",
-                    x.defined() ? "is no name for a tensor" : "has no values");
-  require(!metadata.contains(std::string(checksum_key)), "save_safetensors: ", checksum_key, " is its own");
+            x.defined() ? "is a reserved name" : "has no values");
+  require(!metadata.contains(std::string(checksum_key)), "save_safetensors: the metadata key ", checksum_key,
+          " is reserved");
   std::string header = header_text(tensors, metadata);
-  require(header.size() <= longest_header, "save_safetensors: a header of ", header.size(), " bytes");
+  require(header.size() <= longest_header, "save_safetensors: the header would be ", header.size(),
+          " bytes long; the format allows ", longest_header);
   const std::vector<Tensor> numbers = by_width(tensors);
   const std::size_t place = place_of_checksum(header);
   std::uint32_t crc = checksum_of_header(header, place);
