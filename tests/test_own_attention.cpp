@@ -119,7 +119,7 @@ TEST_CASE("collect: tensors, layers, optionals and vectors by name; what is empt
                       "blocks.1.weight[1, 3] tables.0[1] own.a[2] ");
   CHECK(all["in.weight"].same(with.weight));
   CHECK(collect().size() == 0);
-  CHECK_THROWS_WITH_AS(collect("a", ones({1}), "a", ones({1})), doctest::Contains("two are named a"),
+  CHECK_THROWS_WITH_AS(collect("a", ones({1}), "a", ones({1})), doctest::Contains("the name a occurs twice"),
                        std::invalid_argument);
 }
 

@@ -70,8 +70,6 @@ Tensor is_infinite(const Node& node, const Tensor& x) {
   return either(high, low);
 }
 
-Tensor elu(const Tensor& x, double alpha) { return where(x > 0.0, x, alpha * (exp(minimum(x, zeros_like(x))) - 1.0)); }
-
 Tensor absolute_sum(const Tensor& x, const Over& over) { return sum(abs(x), over); }
 
 int axis_of(const Node& node) { return int(node.integer("axis", -1)); }

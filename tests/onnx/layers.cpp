@@ -17,7 +17,7 @@ Tensor gemm(const Node& node, const List& in) {
 List layer_normalization(const Node& node, const List& in) {
   const Tensor& x = in[0];
   const int axis = positive_axis(x, node.integer("axis", -1));
-  const Tensor rows = flatten(x, axis);
+  const Tensor rows = two_axes(x, axis);
   const double eps = node.real("epsilon", 1e-5);
   const Tensor gamma = reshape(in[1], {-1});
   const Tensor beta = given(in, 2) ? reshape(in[2], {-1}) : zeros_like(gamma);
@@ -91,19 +91,6 @@ List softmax_cross_entropy(const Node& node, const List& in) {
   return {cross_entropy(classes_last(in[0]), in[1], options), log_likelihood};
 }
 
-Tensor einsum(const Node& node, const List& in) {
-  const std::string equation = node.text("equation", "");
-  if (equation == "...ii ->...i") {
-    const Tensor on = eye(in[0].shape(-1), in[0].dtype());
-    return sum(in[0] * on, -1);
-  }
-  if (equation == "bij, bjk -> bik") return matmul(in[0], in[1]);
-  if (equation == "i,i") return matmul(in[0], in[1]);
-  if (equation == "ij->i") return sum(in[0], -1);
-  if (equation == "ij->ji") return transpose(in[0], 0, 1);
-  throw LeftOut("einsum " + equation);
-}
-
 List dropout_of(const Node& node, const List& in) {
   const bool training = given(in, 2) && in[2].item() != 0;
   const double p = node.has("ratio") ? node.real("ratio", 0.5) : number(in, 1, 0.5);
@@ -116,7 +103,7 @@ List dropout_of(const Node& node, const List& in) {
 
 const Operators& layer_operators() {
   static const Operators table = {
-    {"MatMul", CALL(matmul(x, y))}, {"Gemm", CALL(gemm(node, in))}, {"Einsum", CALL(einsum(node, in))},
+    {"MatMul", CALL(matmul(x, y))}, {"Gemm", CALL(gemm(node, in))}, {"Einsum", CALL(einsum(node.text("equation", ""), in))},
     {"LayerNormalization", layer_normalization}, {"BatchNormalization", batch_normalization},
     {"InstanceNormalization", CALL(instance_normalization(node, in))},
     {"MeanVarianceNormalization", [](const Node& node, const List& in) -> List {

@@ -24,11 +24,10 @@ int positive_axis(const Tensor& x, std::int64_t axis);
 std::vector<int> spatial(const Tensor& x);             // all axes but batch and channel
 
 Tensor flip(const Tensor& x, int axis);
-Tensor flatten(const Tensor& x, std::int64_t axis);    // two axes: everything before axis, and the rest
+Tensor two_axes(const Tensor& x, std::int64_t axis);   // two axes: everything before axis, and the rest
 Tensor insert_axes(const Tensor& x, std::vector<std::int64_t> axes);
 Tensor drop_axes(const Tensor& x, std::vector<std::int64_t> axes);   // none given: every axis of size 1
 Tensor wrapped(const Tensor& index, std::int64_t size);              // negative indices count from the end
-Tensor take(const Tensor& x, const Tensor& index, int axis);         // ONNX Gather: index of any shape
 
 }  // namespace surgeon::tests::onnx
 

@@ -26,7 +26,7 @@ int positive_axis(const Tensor& x, std::int64_t axis) { return int(axis < 0 ? ax
 Tensor flip(const Tensor& x, int axis) { return slice(x, axis, -1, -to_end, -1); }
 
 // Two axes of sizes: everything before axis, and the rest.
-Tensor flatten(const Tensor& x, std::int64_t axis) {
+Tensor two_axes(const Tensor& x, std::int64_t axis) {
   const Shape& s = x.shape();
   const auto middle = s.begin() + positive_axis(x, axis);
   return reshape(x, {std::accumulate(s.begin(), middle, std::int64_t(1), std::multiplies<>()),
@@ -38,21 +38,6 @@ Tensor trues(const Tensor& a, const Tensor& b) { return a.to(Dtype::int64) + b.t
 Tensor wrapped(const Tensor& index, std::int64_t size) { return where(index < 0.0, index + double(size), index); }
 
 // Gather: rows of x along an axis, by an index of any shape.
-Tensor take(const Tensor& x, const Tensor& index, int axis) {
-  Tensor rows = x;
-  for (int a = axis; a > 0; --a) rows = transpose(rows, a - 1, a);   // the axis to the front, the others in order
-  const Tensor flat = reshape(wrapped(index, x.shape(axis)), {-1});
-  Shape rest(rows.shape().begin() + 1, rows.shape().end());
-  Shape shape = index.shape();
-  shape.insert(shape.end(), rest.begin(), rest.end());
-  const std::int64_t width = std::accumulate(rest.begin(), rest.end(), std::int64_t(1), std::multiplies<>());
-  Tensor y = reshape(embedding(reshape(rows, {x.shape(axis), width}), flat), shape);
-  std::vector<int> order;   // index axes go where the axis was
-  for (int a = 0; a < axis; ++a) order.push_back(index.rank() + a);
-  for (int a = 0; a < index.rank(); ++a) order.push_back(a);
-  for (int a = index.rank() + axis; a < y.rank(); ++a) order.push_back(a);
-  return permute(y, order);
-}
 
 Tensor drop_axes(const Tensor& x, std::vector<std::int64_t> axes) {
   for (std::int64_t& axis : axes) axis = positive_axis(x, axis);

@@ -103,24 +103,13 @@ Tensor gather_nd(const Node& node, const List& in) {
   return take(reshape(in[0], shape), flat, 0);
 }
 
-Tensor tile(const Tensor& x, const std::vector<std::int64_t>& repeats) {
-  Tensor y = x;
-  for (int a = 0; a < x.rank(); ++a) y = concat(List(std::size_t(repeats[std::size_t(a)]), y), a);
-  return y;
-}
-
-Tensor constant_pad(const Node& node, const List& in) {
-  need(node.text("mode", "constant") == "constant", "Pad by reflection or edge");
+Tensor padded(const Node& node, const List& in) {
   const std::vector<std::int64_t> pads = integers(in[1]);
-  Tensor x = in[0];
-  for (int a = 0; a < x.rank(); ++a)
-    for (const bool after : {false, true}) {
-      Shape shape = x.shape();
-      shape[std::size_t(a)] = pads[std::size_t(a + (after ? x.rank() : 0))];
-      const Tensor border = full(shape, number(in, 2, 0), x.dtype());
-      x = after ? concat({x, border}, a) : concat({border, x}, a);
-    }
-  return x;
+  const std::string mode = node.text("mode", "constant");
+  std::vector<Padding::Width> widths;
+  for (int a = 0; a < in[0].rank(); ++a) widths.push_back({pads[std::size_t(a)], pads[std::size_t(a + in[0].rank())]});
+  const PadMode how = mode == "edge" ? PadMode::edge : mode == "reflect" ? PadMode::reflect : PadMode::constant;
+  return pad(in[0], widths, {.mode = how, .value = number(in, 2, 0)});
 }
 
 // Blocks of b x b pixels to channels and back; DCR and CRD say whether the block or the channel index runs slower.
@@ -166,7 +155,7 @@ Tensor constant_of_shape(const Node& node, const Tensor& shape) {
 
 const Operators& shape_operators() {
   static const Operators table = {
-    {"Reshape", CALL(reshaped(node, in))}, {"Flatten", CALL(flatten(x, node.integer("axis", 1)))},
+    {"Reshape", CALL(reshaped(node, in))}, {"Flatten", CALL(two_axes(x, node.integer("axis", 1)))},
     {"Squeeze", CALL(drop_axes(x, given(in, 1) ? integers(y) : node.integers("axes")))},
     {"Unsqueeze", CALL(insert_axes(x, given(in, 1) ? integers(y) : node.integers("axes")))},
     {"Transpose", [](const Node& node, const List& in) -> List {
@@ -177,7 +166,7 @@ const Operators& shape_operators() {
        }},
     {"Concat", CALL(concat(in, int(node.integer("axis", 0))))}, {"Slice", slices}, {"Split", split},
     {"Expand", CALL(expand(x, integers(y)))}, {"Tile", CALL(tile(x, integers(y)))},
-    {"Pad", CALL(constant_pad(node, in))}, {"Trilu", CALL(diagonal_part(node, in))},
+    {"Pad", CALL(padded(node, in))}, {"Trilu", CALL(diagonal_part(node, in))},
     {"EyeLike", CALL(eye_like(node, x))}, {"DepthToSpace", CALL(depth_to_space(node, x))},
     {"SpaceToDepth", CALL(space_to_depth(node, x))}, {"Shape", CALL(shape_of(node, x))},
     {"Size", CALL(tensor({x.size()}, {}))}, {"Constant", CALL(constant(node))},

@@ -23,7 +23,8 @@ void run(Lab& lab, const Knobs& knobs) {
   Rng rng = lab.rng();
   Series measured{.name = "norm"};
   for (const std::int64_t n : knobs.lengths) {
-    const double norm = sqrt(sum(square(randn({n}, rng, Dtype::float64)))).item();
+    const Tensor x = randn({n}, rng, Dtype::float64);
+    const double norm = sqrt(sum(x * x)).item();
     lab.row({{"length", n}, {"norm", norm}});
     measured.x.push_back(double(n));
     measured.y.push_back(norm);
