@@ -33,7 +33,9 @@ struct TensorFile {
 // CRC-32 over header and numbers goes into the metadata as "surgeon.crc32", so that damage is noticed: load checks it
 // where there is one.
 void save_safetensors(const std::filesystem::path& path, const Parameters& tensors, const Metadata& metadata = {});
-// Reads F32, F64, I64 and BOOL as they are, widens F16 and BF16 to float32, and shorter integers to int64.
+// Reads F32, F64, I64 and BOOL as they are, widens F16 and BF16 to float32, and shorter integers to int64. Reading takes
+// time in proportion to the file, and a few times its memory. Refused are headers above 100,000,000 bytes (the format's
+// own limit), more than 1,000,000 tensors, names above 65,535 bytes, and more than 64 axes.
 TensorFile load_safetensors(const std::filesystem::path& path);
 Metadata load_metadata(const std::filesystem::path& path);   // reads the header, not the numbers
 

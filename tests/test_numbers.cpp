@@ -261,4 +261,47 @@ TEST_CASE("numbers: a slice whose gradient underflows is 0, not nan") {
   CHECK(list(gradient(softmax(x) * numbers({1, 5}, Dtype::float32), x)) == std::vector<double>{0, 0});
 }
 
+TEST_CASE("numbers: the gradient of logsumexp sums to 1 however large its arguments") {
+  for (const double x : {0.0, 1e3, 1e6, 1e8})
+    for (const Dtype dtype : {Dtype::float32, Dtype::float64}) {
+      const Tensor row = full({3}, x, dtype);
+      CHECK(sum(grad(logsumexp(row), {row})[0]).item() == doctest::Approx(1.0).epsilon(1e-6));
+      const auto [recorded] = grad(logsumexp(row), {row}, {.create_graph = true});
+      CHECK(sum(recorded).item() == doctest::Approx(1.0).epsilon(1e-6));
+    }
+}
+
+TEST_CASE("numbers: rows whose squares overflow are normalised as others are") {
+  const Tensor ramp = tensor({1.0, -2.0, 4.0, 0.5}, {1, 4});
+  for (const auto& [dtype, unit] : {std::pair{Dtype::float32, 1e25}, {Dtype::float64, 1e200}}) {
+    const Tensor x = (ramp * unit).to(dtype), gamma = ones({4}, dtype), beta = zeros({4}, dtype);
+    const auto near = [&](const Tensor& a, const Tensor& b) {
+      return max(abs(a.to(Dtype::float64) - b.to(Dtype::float64))).item() < 1e-5;
+    };
+    CHECK(near(rms_norm(x, gamma, 1e-12), rms_norm(ramp, ones({4}, Dtype::float64), 1e-12)));
+    CHECK(near(layer_norm(x, gamma, beta, 1e-12), layer_norm(ramp, ones({4}, Dtype::float64), zeros({4}, Dtype::float64), 1e-12)));
+    const Tensor g = tensor({0.3, 0.1, -0.7, 1.1}, {1, 4}).to(dtype);
+    const auto [d] = grad(rms_norm(x, gamma, 1e-12), {x}, {.cotangent = g});
+    CHECK(all_finite(d));
+  }
+}
+
+TEST_CASE("numbers: sums at one place do not stop at 2^24") {
+  const std::int64_t n = (1 << 24) + 1000;
+  const Tensor places = zeros({n}, Dtype::int64), numbers = ones({n});
+  CHECK(scatter_add({1}, 0, places, numbers).item() == double(n));
+  const Tensor weight = ones({1, 1});
+  CHECK(grad(sum(embedding(weight, places)), {weight})[0].item() == double(n));
+  const Tensor x = ones({1});
+  CHECK(grad(sum(gather(x, 0, places)), {x})[0].item() == double(n));
+}
+
+TEST_CASE("numbers: gelu keeps its digits far out to the left") {
+  const Tensor x = tensor({-8.0, -5.0}, {2});
+  // x erfc(-x / sqrt 2) / 2 by 50 digits
+  const std::vector<double> expected = {-8 * 6.220960574271784e-16, -5 * 2.866515718791939e-07};
+  const std::vector<double> found = list(gelu(x));
+  for (std::size_t i = 0; i < 2; ++i) CHECK(found[i] == doctest::Approx(expected[i]).epsilon(1e-12));
+}
+
 }  // TEST_SUITE

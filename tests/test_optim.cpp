@@ -8,6 +8,7 @@
 #include <string>
 
 #include "framework/framework.hpp"
+#include "framework/linalg.hpp"
 #include "framework/optim.hpp"
 #include "tests/golden/golden.hpp"
 
@@ -323,4 +324,69 @@ TEST_SUITE("optim") {
     CHECK_THROWS_AS(b.restore(tensor({1.0}, {1})), std::invalid_argument);
     CHECK_THROWS_AS(b.restore(tensor({1.0, -1.0}, {2})), std::invalid_argument);
   }
+TEST_CASE("optim: Adam without eps leaves a parameter alone that has had no gradient yet") {
+  const Tensor p = tensor({1.0, 2.0}, {2});
+  Adam adam({{"p", p}}, {.eps = 0.0});
+  adam.step({tensor({0.0, 0.5}, {2})});
+  CHECK(p.at({0}) == 1.0);
+  CHECK(p.at({1}) < 2.0);
+}
+
+TEST_CASE("optim: Lion moves by the sign of a mixture and keeps another") {
+  const Tensor p = tensor({1.0, -1.0, 0.5}, {3});
+  Lion lion({{"p", p}}, {.lr = 0.1, .beta1 = 0.9, .beta2 = 0.5, .weight_decay = 0.1});
+  lion.step({tensor({2.0, -3.0, 0.0}, {3})});   // m = 0: the sign of g; then m = g / 2
+  CHECK(p.at({0}) == doctest::Approx(0.99 - 0.1));
+  CHECK(p.at({1}) == doctest::Approx(-0.99 + 0.1));
+  CHECK(p.at({2}) == doctest::Approx(0.495));
+  lion.step({tensor({-1.0, 0.0, 0.0}, {3})});   // 0.9 * 1 - 0.1 * 1 > 0
+  CHECK(p.at({0}) == doctest::Approx(0.89 * 0.99 - 0.1));
+}
+
+TEST_CASE("optim: Muon's steps of a matrix have singular values near 1; vectors move as under AdamW") {
+  Rng rng(3);
+  for (const Shape& shape : {Shape{6, 4}, Shape{4, 6}}) {
+    const Tensor W = zeros(shape, Dtype::float64), b = zeros({3}, Dtype::float64);
+    Muon muon({{"W", W}, {"b", b}}, {.lr = 0.1, .vector_lr = 0.01});
+    muon.step({randn(shape, rng, Dtype::float64), tensor({1.0, -2.0, 4.0}, {3})});
+    const double size = std::sqrt(std::max(1.0, double(shape[0]) / double(shape[1])));
+    const Tensor steps = linalg::singular_values(W / (0.1 * size));
+    CHECK(min(steps).item() > 0.5);
+    CHECK(max(steps).item() < 1.3);
+    CHECK(b.at({0}) == doctest::Approx(-0.01));   // the first step of Adam is lr sign(g)
+    CHECK(b.at({1}) == doctest::Approx(0.01));
+  }
+}
+
+TEST_CASE("optim: an average of weights follows them, without a graph") {
+  const Tensor w = tensor({1.0}, {1});
+  WeightAverage average({{"w", w}}, 0.75);
+  Tensor(w).assign(tensor({5.0}, {1}));
+  average.update();
+  CHECK(average.weights()["w"].item() == doctest::Approx(0.75 * 1.0 + 0.25 * 5.0));
+  CHECK_THROWS_WITH_AS(WeightAverage({{"w", w}}, 1.0), "WeightAverage: decay = 1 is not in [0, 1)", std::invalid_argument);
+}
+
+TEST_CASE("optim: the range test finds a rate and leaves weights and optimizer as they were") {
+  const Tensor w = tensor({3.0, -2.0}, {2});
+  Sgd sgd({{"w", w}}, {.lr = 0.5, .momentum = 0.9});
+  const LrFinding found = find_learning_rate(sgd, [&] { return sum(w * w); }, {.low = 1e-4, .high = 10.0, .steps = 60});
+  CHECK(found.suggested > 1e-4);
+  CHECK(found.suggested < 1.0);
+  CHECK(found.rates.size() < 60);   // at the end it diverges
+  CHECK(w.at({0}) == 3.0);
+  CHECK(sgd.lr() == 0.5);
+}
+
+TEST_CASE("optim: a step of one's own changes all parameters or none") {
+  const Parameters p{{"a", tensor({1.0}, {1})}, {"b", tensor({2.0, 3.0}, {2})}};
+  const Tensor loss = sum(p["a"] * p["a"]) + sum(p["b"] * p["b"]);
+  const std::vector<Tensor> gradients = grad(loss, p);
+  update(p, gradients, [](const Tensor& w, const Tensor& g) { return w - 0.25 * g; });
+  CHECK(p["a"].item() == 0.5);
+  CHECK(p["b"].at({1}) == 1.5);
+  CHECK_THROWS_AS(update(p, gradients, [](const Tensor& w, const Tensor&) { return reshape(w, {1}); }), std::invalid_argument);
+  CHECK(p["a"].item() == 0.5);
+}
+
 }

@@ -92,4 +92,11 @@ TEST_SUITE("recompute") {
     CHECK_THROWS_WITH((grad(y, {x})), "the second time");
     CHECK(recording());
   }
+TEST_CASE("recompute: a function that draws from an Rng outside of it is found out") {
+  Rng rng(1);
+  const Tensor x = ones({8});
+  const Tensor y = recompute([&](const std::vector<Tensor>& in) { return sum(dropout(in[0], 0.5, rng)); }, {x});
+  CHECK_THROWS_WITH_AS(grad(y, {x}), doctest::Contains("gave other numbers the second time"), std::invalid_argument);
+}
+
 }

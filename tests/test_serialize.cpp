@@ -184,6 +184,11 @@ TEST_SUITE("serialize") {
     CHECK(refused(std::string(8, '\xff')).starts_with("the header is 18446744073709551615 bytes long"));
     CHECK(refused(std::string("\xff\0\0\0\0\0\0\0{}", 10)) == "ends too early, at byte 10");
     CHECK(header("") == "the header does not begin with {");
+    std::string ones = "[1";
+    for (int axis = 1; axis < 65; ++axis) ones += ",1";
+    CHECK(entry(ones + "]", "[0,4]") == "tensor \"a\": its shape has more than 64 numbers");
+    CHECK(header("{\"" + std::string(65536, 'n') + "\":{}}") ==
+          "the header has a name of 65536 bytes; at most 65535 are read");
     CHECK(header("[]") == "the header does not begin with {");
     CHECK(header("{").starts_with("the header is not JSON"));
     CHECK(header("{\"\xff\":1}").starts_with("the header is not JSON in UTF-8"));
@@ -311,6 +316,7 @@ TEST_SUITE("serialize") {
     const std::string unlike = "the header is not in NumPy's format";
     CHECK(shaped("(2,)") == "nothing was thrown");
     CHECK(shaped("(1, 2)") == "nothing was thrown");
+    CHECK(shaped("(1L, 2L)") == "nothing was thrown");   // as Python 2 wrote it
     CHECK(shaped("(2)") == "nothing was thrown");
     CHECK(shaped("(3,)") == "<f4 [3] does not fit the 8 bytes of numbers");
     CHECK(shaped("(-2,)") == unlike);

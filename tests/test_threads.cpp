@@ -1,7 +1,11 @@
 // Several threads at once: each its own graphs and its own recording, with results to the bit those of one thread.
 #include <doctest/doctest.h>
 
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <thread>
 
@@ -113,6 +117,23 @@ TEST_CASE("threads: the number of kernel threads changes no bit of elementwise o
     const Tensor once = run();
     for (int i = 0; i < 3; ++i) CHECK(bit_equal(run(), once));
   }
+}
+
+TEST_CASE("threads: a child of fork() works on, on one thread") {
+  const ThreadsGuard two(2);
+  Rng rng(1);
+  const Tensor x = randn({400, 400}, rng);
+  const double before = sum(matmul(x, x)).item();   // the parent's team of threads is there now
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(20);
+    const double after = sum(matmul(x, x)).item();   // cut differently for one thread: equal but for rounding
+    ::_exit(std::abs(after - before) < 1e-4 * std::abs(before) && threads() == 1 ? 0 : 1);
+  }
+  int status = -1;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
 }
 
 }  // TEST_SUITE
