@@ -41,5 +41,6 @@ int main(int argc, char** argv) {
       {"norms", "How does the norm of a random vector grow?", "It grows as the root of the length.", {"norms"},
        knobs<Knobs>(options, run)}};
   const std::vector<std::string> typed(argv + 1, argv + argc);
-  return surgeon_command(experiments, typed.empty() ? std::vector<std::string>{"norms"} : typed, std::cout, std::cerr);
+  return surgeon_command(experiments, typed.empty() ? std::vector<std::string>{"norms"} : typed, std::cout, std::cerr,
+                         "norms");
 }
