@@ -1,4 +1,4 @@
-// ONNX operators on shapes, places and types. Meanings: the operator documents of ONNX 1.12 (opset 17).
+// ONNX operators on shapes, places and types. Meanings: the operator documents of ONNX 1.12 to 1.17 (opsets 17 to 22).
 #include "tests/onnx/operators.hpp"
 
 #include <algorithm>
@@ -29,7 +29,8 @@ List split(const Node& node, const List& in) {
   const int axis = positive_axis(in[0], node.integer("axis", 0));
   std::vector<std::int64_t> sizes = given(in, 1) ? integers(in[1]) : node.integers("split");
   const auto parts = std::int64_t(node.outputs.size());
-  if (sizes.empty()) sizes.assign(node.outputs.size(), in[0].shape(axis) / parts);
+  const std::int64_t size = in[0].shape(axis), even = (size + parts - 1) / parts;
+  for (std::int64_t i = 0; std::ssize(sizes) < parts; ++i) sizes.push_back(std::min(even, size - i * even));
   List made;
   for (std::int64_t i = 0, start = 0; i < parts; start += sizes[std::size_t(i++)])
     made.push_back(slice(in[0], axis, start, start + sizes[std::size_t(i)]));
@@ -83,7 +84,9 @@ Tensor scatter_elements(const Node& node, const List& in) {
   const int axis = positive_axis(in[0], node.integer("axis", 0));
   const Tensor index = wrapped(in[1], in[0].shape(axis));
   const Tensor added = scatter_add(in[0].shape(), axis, index, in[2]);
-  if (node.text("reduction", "none") == "add") return in[0] + added;
+  const std::string reduction = node.text("reduction", "none");
+  if (reduction == "add") return in[0] + added;
+  need(reduction == "none", "ScatterElements by " + reduction);
   const Tensor written = scatter_add(in[0].shape(), axis, index, ones_like(in[2]));
   return where(written == 0.0, in[0], added);
 }
@@ -106,8 +109,13 @@ Tensor gather_nd(const Node& node, const List& in) {
 Tensor padded(const Node& node, const List& in) {
   const std::vector<std::int64_t> pads = integers(in[1]);
   const std::string mode = node.text("mode", "constant");
-  std::vector<Padding::Width> widths;
-  for (int a = 0; a < in[0].rank(); ++a) widths.push_back({pads[std::size_t(a)], pads[std::size_t(a + in[0].rank())]});
+  need(mode != "wrap", "Pad by wrapping around");
+  std::vector<std::int64_t> axes(std::size_t(in[0].rank()));
+  std::iota(axes.begin(), axes.end(), std::int64_t(0));
+  if (given(in, 3)) axes = integers(in[3]);
+  std::vector<Padding::Width> widths(std::size_t(in[0].rank()), Padding::Width{0, 0});
+  for (std::size_t i = 0; i < axes.size(); ++i)
+    widths[std::size_t(positive_axis(in[0], axes[i]))] = {pads[i], pads[i + axes.size()]};
   const PadMode how = mode == "edge" ? PadMode::edge : mode == "reflect" ? PadMode::reflect : PadMode::constant;
   return pad(in[0], widths, {.mode = how, .value = number(in, 2, 0)});
 }
