@@ -1,4 +1,4 @@
-// cross_entropy and mse_loss.
+// Losses by class (cross_entropy, nll_loss) and by element.
 #include <algorithm>
 
 #include "framework/kernels/pool.hpp"
@@ -64,10 +64,6 @@ Tensor cross_entropy_reference(Tensors in, const CrossEntropyOptions& options, d
   loss = where(tensor(counted, {n}), loss, zeros_like(loss));
   return options.reduction == Reduction::none ? reshape(loss, in[1].shape()) : sum(loss) * weight;
 }
-
-}  // namespace
-
-namespace {
 
 // What the losses by class share: targets that may be ignored, a weight for each class.
 struct Classes {

@@ -11,17 +11,10 @@ namespace surgeon::detail {
 
 namespace {
 
-bool broadcasts(const Shape& from, const Shape& to) {
-  if (from.size() > to.size()) return false;
-  for (std::size_t back = 1; back <= from.size(); ++back)
-    if (from[from.size() - back] != 1 && from[from.size() - back] != to[to.size() - back]) return false;
-  return true;
-}
-
 // Boolean, of the mask's own shape.
 Tensor visible_by_mask(const Tensor& mask, const Shape& scores) {
   // For 4-D scores three axes could mean batch or heads: only the caller knows.
-  require(broadcasts(mask.shape(), scores) && !(mask.rank() == 3 && scores.size() == 4), "attention: a mask ",
+  require(broadcasts_to(mask.shape(), scores) && !(mask.rank() == 3 && scores.size() == 4), "attention: a mask ",
           mask.shape(), " does not fit scores ", scores);
   return boolean_mask("attention", mask);
 }
@@ -49,7 +42,7 @@ void check_attention_options(const AttentionOptions& options, const Shape& score
   for (const Tensor* x : {&options.bias, &options.scale.learned()})
     require(x->empty() || x->dtype() == dtype, "attention: the ", x == &options.bias ? "bias" : "scale", " is ",
             x->empty() ? dtype : x->dtype(), " but Q, K and V are ", dtype);
-  require(options.bias.empty() || broadcasts(options.bias.shape(), scores), "attention: a bias ", options.bias.shape(),
+  require(options.bias.empty() || broadcasts_to(options.bias.shape(), scores), "attention: a bias ", options.bias.shape(),
           " does not fit scores ", scores);
   const Tensor& learned = options.scale.learned();
   const double factor = learned.defined() ? 1.0 : options.scale.factor(1, 2);   // 1 and 2: any sizes will do

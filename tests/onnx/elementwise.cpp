@@ -33,9 +33,7 @@ Operator variadic(std::function<Tensor(const Tensor&, const Tensor&)> f) {
 Tensor cumulative(const Node& node, const List& in) {
   const int axis = positive_axis(in[0], std::int64_t(in[1].item()));
   const bool reverse = node.integer("reverse", 0) != 0;
-  const Tensor x = reverse ? flip(in[0], axis) : in[0];
-  const Tensor y = node.integer("exclusive", 0) ? cumsum(x, axis) - x : cumsum(x, axis);
-  return reverse ? flip(y, axis) : y;
+  return cumsum(in[0], axis, {.reverse = reverse, .exclusive = node.integer("exclusive", 0) != 0});
 }
 
 Tensor arg_extreme(const Node& node, const Tensor& x) {

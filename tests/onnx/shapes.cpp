@@ -79,16 +79,14 @@ Tensor eye_like(const Node& node, const Tensor& x) {
   return y.to(node.has("dtype") ? dtype_of(node.integer("dtype", 1)) : x.dtype());
 }
 
-// x with the elements at index set to updates (or added to), by the adjoint of gather and a mask of where it wrote.
+// x with the elements at index set to updates (or added to).
 Tensor scatter_elements(const Node& node, const List& in) {
   const int axis = positive_axis(in[0], node.integer("axis", 0));
   const Tensor index = wrapped(in[1], in[0].shape(axis));
-  const Tensor added = scatter_add(in[0].shape(), axis, index, in[2]);
   const std::string reduction = node.text("reduction", "none");
-  if (reduction == "add") return in[0] + added;
+  if (reduction == "add") return in[0] + scatter_add(in[0].shape(), axis, index, in[2]);
   need(reduction == "none", "ScatterElements by " + reduction);
-  const Tensor written = scatter_add(in[0].shape(), axis, index, ones_like(in[2]));
-  return where(written == 0.0, in[0], added);
+  return scatter(in[0], axis, index, in[2]);
 }
 
 Tensor gather_nd(const Node& node, const List& in) {
