@@ -14,11 +14,6 @@
 namespace surgeon {
 namespace {
 
-void require_floating(const char* name, const Tensor& x) {
-  require_value(name, x);
-  require(is_floating(x.dtype()), name, ": needs float32 or float64, not ", x.dtype());
-}
-
 // f(row, n) for each row, with the C++ type of the dtype.
 template <class F>
 std::vector<double> by_row(const char* name, const Tensor& x, const F& f) {
@@ -26,8 +21,8 @@ std::vector<double> by_row(const char* name, const Tensor& x, const F& f) {
   require(x.rank() >= 1, name, ": a scalar has no rows");
   const std::int64_t n = x.shape(-1), rows = n == 0 ? 0 : x.size() / n;
   std::vector<double> result(static_cast<std::size_t>(rows));
-  detail::visit_floating(x.dtype(), [&](auto type) {
-    const auto* values = detail::data<decltype(type)>(x);
+  detail::visit_floating(x.dtype(), [&]<class T>(T) {
+    const T* values = detail::data<T>(x);
     for (std::int64_t r = 0; r < rows; ++r) result[std::size_t(r)] = f(values + r * n, n);
   });
   return result;
@@ -117,8 +112,8 @@ std::vector<double> softmax_jacobian_trace(const Tensor& weights) {
 
 double norm(const Tensor& x) {
   require_floating("norm", x);
-  return detail::visit_floating(x.dtype(), [&](auto type) {
-    return std::sqrt(sum_of_squares(detail::data<decltype(type)>(x), x.size()));
+  return detail::visit_floating(x.dtype(), [&]<class T>(T) {
+    return std::sqrt(sum_of_squares(detail::data<T>(x), x.size()));
   });
 }
 

@@ -17,10 +17,6 @@ namespace {
 
 // ---- Refusals and shapes -------------------------------------------------------------------------------------------
 
-void require_floating(const char* op, const Tensor& x) {
-  require_value(op, x);
-  require(is_floating(x.dtype()), op, ": needs float32 or float64, not ", x.dtype());
-}
 void require_matrix(const char* op, const Tensor& a) {
   require_floating(op, a);
   require(a.rank() >= 2, op, ": needs a matrix or a batch of them, not shape ", a.shape());

@@ -18,6 +18,9 @@ using detail::Node;
 namespace detail {
 
 void refuse_empty(const char* op) { throw std::invalid_argument(std::string(op) + ": an empty tensor has no values"); }
+void refuse_dtype(const char* op, Dtype dtype) {
+  throw std::invalid_argument(sentence(op, ": needs float32 or float64, not ", dtype));
+}
 
 namespace {
 

@@ -31,6 +31,7 @@ struct Counted {
 void destroy(Counted* node) noexcept;
 inline const Shape scalar_shape;
 [[noreturn]] void refuse_empty(const char* op);
+[[noreturn]] void refuse_dtype(const char* op, Dtype dtype);
 }  // namespace detail
 
 inline constexpr std::int64_t to_end = std::numeric_limits<std::int64_t>::max();
@@ -115,6 +116,11 @@ class Tensor {
 // Refuses an empty tensor, naming the op that it was passed to.
 inline void require_value(const char* op, const Tensor& x) {
   if (x.empty()) [[unlikely]] detail::refuse_empty(op);
+}
+// Refuses all but float32 and float64.
+inline void require_floating(const char* op, const Tensor& x) {
+  require_value(op, x);
+  if (!is_floating(x.dtype())) [[unlikely]] detail::refuse_dtype(op, x.dtype());
 }
 
 // From numbers in row-major order; std::invalid_argument when they do not fill the shape.

@@ -32,10 +32,6 @@ inline void require_numbers(const char* op, const Tensor& x) {
   require_value(op, x);
   require(x.dtype() != Dtype::boolean, op, ": needs numbers, not boolean (convert it with .to)");
 }
-inline void require_floating(const char* op, const Tensor& x) {
-  require_value(op, x);
-  require(is_floating(x.dtype()), op, ": needs float32 or float64, not ", x.dtype());
-}
 inline void require_same_dtype(const char* op, const Tensor& x, const char* name, const Tensor& other) {
   require_value(op, other);
   require(other.dtype() == x.dtype(), op, ": ", name, " is ", other.dtype(), ", but x is ", x.dtype());

@@ -65,14 +65,19 @@ Tensor cross_entropy_reference(Tensors in, const CrossEntropyOptions& options, d
   return options.reduction == Reduction::none ? reshape(loss, in[1].shape()) : sum(loss) * weight;
 }
 
+void require_classes(const char* op, const Tensor& scores, const Tensor& target) {
+  require_floating(op, scores);
+  require_value(op, target);
+  require(target.dtype() == Dtype::int64, op, ": targets must be int64, not ", target.dtype());
+  require(scores.rank() > 0 && Shape(scores.shape().begin(), scores.shape().end() - 1) == target.shape(), op,
+          ": targets of shape ", target.shape(), " do not fit logits of shape ", scores.shape());
+  require(columns(scores) > 0, op, ": logits of shape ", scores.shape(), " have no classes");
+}
+
 // What the losses by class share: targets that may be ignored, a weight for each class.
 struct Classes {
   Classes(const char* op, const Tensor& scores, const Tensor& target, std::int64_t ignore_index, const Tensor& weights) {
-    require_floating(op, scores);
-    require_value(op, target);
-    require(target.dtype() == Dtype::int64, op, ": needs int64 targets, not ", target.dtype());
-    require(scores.rank() > 0 && Shape(scores.shape().begin(), scores.shape().end() - 1) == target.shape(), op,
-            ": targets of shape ", target.shape(), " for scores of shape ", scores.shape());
+    require_classes(op, scores, target);
     const Size C = columns(scores), n = target.size();
     std::vector<std::int64_t> safe(std::size_t(n), 0);
     std::vector<bool> ignores(std::size_t(n), false);
@@ -110,8 +115,6 @@ Tensor reduced(const Tensor& losses, Reduction reduction, const Shape& shape, co
 }
 
 Tensor weighted_cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
-  require(options.label_smoothing >= 0 && options.label_smoothing <= 1, "cross_entropy: label_smoothing is ",
-          options.label_smoothing, ", not in [0, 1]");
   const Classes classes("cross_entropy", logits, target, options.ignore_index, options.class_weights);
   const Tensor likelihood = log_softmax(classes.rows(logits), -1);   // [n, C]
   Tensor losses = -classes.picked(likelihood) * classes.weight;
@@ -160,16 +163,11 @@ Tensor kl_div(const Tensor& log_q, const Tensor& p, const KlOptions& options) {
 }
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& target, const CrossEntropyOptions& options) {
-  require_floating("cross_entropy", logits);
-  require_value("cross_entropy", target);
-  require(target.dtype() == Dtype::int64, "cross_entropy: targets must be int64, not ", target.dtype());
-  require(logits.rank() > 0 && Shape(logits.shape().begin(), logits.shape().end() - 1) == target.shape(),
-          "cross_entropy: targets of shape ", target.shape(), " do not fit logits of shape ", logits.shape());
-  require(columns(logits) > 0, "cross_entropy: logits of shape ", logits.shape(), " have no classes");
-  if (options.class_weights.defined()) return weighted_cross_entropy(logits, target, options);
+  require_classes("cross_entropy", logits, target);
   const double smoothing = options.label_smoothing;
   require(smoothing >= 0 && smoothing <= 1, "cross_entropy: label_smoothing must be between 0 and 1, not ",
           smoothing);
+  if (options.class_weights.defined()) return weighted_cross_entropy(logits, target, options);
   const double weight = checked_weight(target, columns(logits), options);
 
   const auto rule = [options, weight](const Ins& in, Out, Grad g) -> Grads {

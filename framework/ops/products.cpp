@@ -115,7 +115,7 @@ void check_linear(const Tensor& x, const Tensor& weight, const Tensor& bias) {
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
   require_value("matmul", a);
   ops::require_same_dtype("matmul", a, b);
-  ops::require_floating("matmul", a);
+  require_floating("matmul", a);
   require(a.rank() > 0 && b.rank() > 0, "matmul: ", a.shape(), " x ", b.shape(), ": a scalar has no rows (use *)");
   if (a.rank() == 1 || b.rank() == 1) return product_with_vector(a, b, options);
   if (a.rank() > 2 && b.rank() == 2 && !options.transpose_a) {

@@ -143,7 +143,7 @@ Tensor argmax(const Tensor& x, int axis) { return place_of_extreme<true>("argmax
 Tensor argmin(const Tensor& x, int axis) { return place_of_extreme<false>("argmin", x, axis); }
 
 Tensor stddev(const Tensor& x, const VarOptions& options) {
-  ops::require_floating("stddev", x);
+  require_floating("stddev", x);
   return flat_sqrt(var(x, options));
 }
 

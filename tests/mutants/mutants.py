@@ -28,6 +28,7 @@ REST = ["experiments", "figures", "lab", "serialize", "graph_sizes", "readme", "
 
 # ---- Faults listed by hand: (file, what is wrong, text, replacement) ------------------------------------------------
 ROWS = "framework/kernels/isa_rows.cpp"
+ACTIVATIONS = "framework/kernels/row_activations.hpp"
 FLASH = "framework/kernels/isa_attention.cpp"
 FEW = "framework/kernels/attention_few.hpp"
 ENGINE = "framework/autograd.cpp"
@@ -77,13 +78,13 @@ BY_HAND = [
     (ROWS, "rms_norm_back: dgamma factor 1.001",
      "if (dgamma) add_to(dgamma + i, gh, part);",
      "if (dgamma) add_to(dgamma + i, gh * Batch<T>(T(1.001)), part);"),
-    (ROWS, "gelu slope: density dropped", " + x * density * B(T(0.3989422804014327))", ""),
-    (ROWS, "gelu slope: factor 1.001", "return cdf<T>(x, density) + x", "return B(T(1.001)) * cdf<T>(x, density) + x"),
-    (ROWS, "silu slope: second term dropped", "return s * (B(T(1)) + x * (B(T(1)) - s));", "return s;"),
-    (ROWS, "silu slope: factor 1.001",
+    (ACTIVATIONS, "gelu slope: density dropped", " + x * density * B(T(0.3989422804014327))", ""),
+    (ACTIVATIONS, "gelu slope: factor 1.001", "return cdf<T>(x, density) + x", "return B(T(1.001)) * cdf<T>(x, density) + x"),
+    (ACTIVATIONS, "silu slope: second term dropped", "return s * (B(T(1)) + x * (B(T(1)) - s));", "return s;"),
+    (ACTIVATIONS, "silu slope: factor 1.001",
      "return s * (B(T(1)) + x * (B(T(1)) - s));", "return s * (B(T(1.001)) + x * (B(T(1)) - s));"),
-    (ROWS, "gelu tanh slope: cubic without its 3", "B(T(3 * twice * cubic))", "B(T(twice * cubic))"),
-    (ROWS, "gelu tanh slope: factor 1.001",
+    (ACTIVATIONS, "gelu tanh slope: cubic without its 3", "B(T(3 * twice * cubic))", "B(T(twice * cubic))"),
+    (ACTIVATIONS, "gelu tanh slope: factor 1.001",
      "return s + s * (B(T(1)) - s) * near", "return s * B(T(1.001)) + s * (B(T(1)) - s) * near"),
     (ROWS, "activations: g forgotten",
      "put(dx + i, take(g + i, part) * F::template slope<T>", "put(dx + i, F::template slope<T>"),
