@@ -13,6 +13,7 @@ if(SURGEON_OPENMP)
 endif()
 file(CONFIGURE OUTPUT ${generated}/attention_surgeonConfig.cmake @ONLY CONTENT [[
 include(CMakeFindDependencyMacro)
+find_dependency(ZLIB)
 @find_openmp@
 include(${CMAKE_CURRENT_LIST_DIR}/attention_surgeonTargets.cmake)
 set(attention_surgeon_framework_FOUND TRUE)
@@ -52,7 +53,7 @@ Libs: -L${prefix}/@CMAKE_INSTALL_LIBDIR@ -lsurgeon_@name@ @libraries@
 ]])
   install(FILES ${generated}/surgeon-${name}.pc DESTINATION ${pc_dir})
 endfunction()
-surgeon_pkg_config(framework "${blas} ${OpenMP_CXX_FLAGS}" "")
+surgeon_pkg_config(framework "${blas} ${OpenMP_CXX_FLAGS}" "zlib")
 surgeon_pkg_config(layers "" surgeon-framework)
 
 # ---- surgeon::lab and the command ----------------------------------------------------------------------------------
@@ -77,5 +78,5 @@ set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS "gnuplot-nox | gnuplot")
-set(CPACK_DEBIAN_PACKAGE_SUGGESTS "g++, libopenblas-dev, libfmt-dev")
+set(CPACK_DEBIAN_PACKAGE_SUGGESTS "g++, libopenblas-dev, zlib1g-dev, libfmt-dev")
 include(CPack)

@@ -45,8 +45,10 @@ Metadata load_metadata(const std::filesystem::path& path);   // reads the header
 // integers to int64.
 void save_npy(const std::filesystem::path& path, const Tensor& x);
 Tensor load_npy(const std::filesystem::path& path);
-// As numpy.savez writes them. Compressed or encrypted archives, and those of 4 GiB or more, are refused.
-void save_npz(const std::filesystem::path& path, const Parameters& tensors);
+// As numpy.savez writes them, or with deflate as numpy.savez_compressed does; both are read. Encrypted archives, and
+// those of 4 GiB or more, are refused.
+enum class Compression : bool { none, deflate };
+void save_npz(const std::filesystem::path& path, const Parameters& tensors, Compression compression = Compression::none);
 Parameters load_npz(const std::filesystem::path& path);
 
 }  // namespace surgeon

@@ -278,6 +278,36 @@ TEST_SUITE("serialize") {
     CHECK(load_npz(folder / "none.npz").size() == 0);
   }
 
+  TEST_CASE(".npz, compressed: what is saved comes back, here and in NumPy, and large zeros become small") {
+    const Folder folder;
+    save_npz(folder / "x.npz", samples(), Compression::deflate);
+    CHECK(equal(load_npz(folder / "x.npz"), samples()));
+    const std::string text = read_by_python(folder / "x.npz");
+    if (!text.empty()) check_described(samples(), Json::parse(text)["tensors"]);
+    Rng rng(3);
+    const Parameters mixed{{"zeros", zeros({1 << 20})}, {"noise", randn({300, 1000}, rng)}};
+    save_npz(folder / "large.npz", mixed, Compression::deflate);
+    CHECK(equal(load_npz(folder / "large.npz"), mixed));
+    CHECK(fs::file_size(folder / "large.npz") < (std::size_t(300) << 12) + 10000);
+  }
+
+  TEST_CASE(".npz, compressed: every truncation and every flipped bit is an error or changes no tensor") {
+    const Folder folder;
+    save_npz(folder / "a", {{"W", tensor({1.0f, 2.0f}, {2})}, {"m", tensor({true}, {1})}}, Compression::deflate);
+    damage_everywhere([](const fs::path& path) { return load_npz(path); }, folder / "a", load_npz(folder / "a"));
+  }
+
+  TEST_CASE(".npz, compressed: a member cannot claim more than its bytes can unpack to") {
+    const Folder folder;
+    save_npz(folder / "a", {{"W", zeros({4})}}, Compression::deflate);
+    std::string bytes = read_bytes(folder / "a");
+    const std::size_t central = bytes.find("PK\x01\x02");
+    REQUIRE(central != std::string::npos);
+    bytes[central + 27] = 0x40;   // the unpacked length: 1 GiB and a little
+    const std::string refusal = refusal_of([](const fs::path& path) { return load_npz(path); }, folder / "b", bytes);
+    CHECK(refusal.starts_with("W.npy cannot have 10737"));
+  }
+
   TEST_CASE(".npz: every truncation and every flipped bit is an error or changes no tensor") {
     const Folder folder;
     save_npz(folder / "a", {{"W", tensor({1.0f, 2.0f}, {2})}, {"m", tensor({true}, {1})}});

@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <system_error>
 #include <vector>
 
 #include "framework/detail/node.hpp"
+#include "framework/serialize/deflate.hpp"
 
 namespace surgeon::detail {
 
@@ -122,9 +122,15 @@ Region::Region(const OldFile& file, std::uint64_t offset, std::uint64_t bytes, s
     fail(file.path(), "ends too early, at byte ", file.size());
 }
 
+Region::Region(const OldFile& file, std::uint64_t bytes, std::unique_ptr<Unpacker> unpacker)
+    : file_(file), offset_(0), left_(bytes), crc_(0), unpacker_(std::move(unpacker)) {}
+
+Region::~Region() = default;
+
 void Region::read(void* into, std::size_t bytes) {
   if (bytes > left_) fail(path(), "ends too early, at byte ", offset_ + left_);
-  file_.read(offset_, into, bytes);
+  if (unpacker_) unpacker_->read(into, bytes);
+  else file_.read(offset_, into, bytes);
   crc_ = crc32({static_cast<const char*>(into), bytes}, crc_);
   offset_ += bytes;
   left_ -= bytes;
@@ -137,42 +143,8 @@ std::string Region::text(std::size_t bytes) {
   return text;
 }
 
-// ---- CRC-32, eight bytes at a time (Kounavis & Berry 2005) ---------------------------------------------------------
-
-namespace {
-
-using Tables = std::array<std::array<std::uint32_t, 256>, 8>;
-
-constexpr Tables make_tables() {
-  Tables tables{};
-  for (std::uint32_t byte = 0; byte < 256; ++byte) {
-    std::uint32_t crc = byte;
-    for (int bit = 0; bit < 8; ++bit) crc = crc >> 1 ^ (crc & 1 ? 0xEDB88320u : 0u);
-    tables[0][byte] = crc;
-  }
-  for (std::size_t table = 1; table < 8; ++table)
-    for (std::size_t byte = 0; byte < 256; ++byte) {
-      const std::uint32_t crc = tables[table - 1][byte];
-      tables[table][byte] = crc >> 8 ^ tables[0][crc & 255];
-    }
-  return tables;
-}
-
-constexpr Tables tables = make_tables();
-
-}  // namespace
-
 std::uint32_t crc32(std::string_view bytes, std::uint32_t before) noexcept {
-  std::uint32_t crc = ~before;
-  for (; bytes.size() >= 8; bytes.remove_prefix(8)) {
-    std::uint64_t next;
-    std::memcpy(&next, bytes.data(), 8);
-    next ^= crc;
-    crc = 0;
-    for (std::size_t i = 0; i < 8; ++i) crc ^= tables[7 - i][next >> (8 * i) & 255];
-  }
-  for (char byte : bytes) crc = crc >> 8 ^ tables[0][(crc ^ std::uint32_t(byte)) & 255];
-  return ~crc;
+  return std::uint32_t(::crc32_z(before, reinterpret_cast<const unsigned char*>(bytes.data()), bytes.size()));
 }
 
 std::string_view bytes_of(const Tensor& x) noexcept {

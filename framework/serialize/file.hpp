@@ -1,11 +1,12 @@
 // Bytes in and out of files for serialize.hpp: whole-or-nothing writing, checked reading, CRC-32, and how numbers are
-// stored there. What the bytes mean is in safetensors.cpp, npy.cpp, npz.cpp.
+// stored there. What the bytes mean is in safetensors.cpp, npy.cpp, npz.cpp; deflate.hpp packs and unpacks them.
 #pragma once
 
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <string_view>
 
@@ -14,13 +15,15 @@
 
 namespace surgeon::detail {
 
+class Unpacker;   // in deflate.hpp
+
 // Throws IoError "FILE: parts".
 template <class... Parts>
 [[noreturn]] void fail(const std::filesystem::path& path, const Parts&... parts) {
   throw IoError(sentence(path.string(), ": ", parts...));
 }
 
-// The CRC-32 of zip, gzip and Ethernet (polynomial 0xEDB88320); `before` is that of what came before.
+// The CRC-32 of zip and gzip; `before` is that of what came before.
 std::uint32_t crc32(std::string_view bytes, std::uint32_t before = 0) noexcept;
 std::string_view bytes_of(const Tensor& x) noexcept;   // its numbers as they lie in memory
 
@@ -62,6 +65,9 @@ class OldFile {
 class Region {
  public:
   Region(const OldFile& file, std::uint64_t offset, std::uint64_t bytes, std::uint32_t before = 0);
+  // `bytes` bytes that the file holds packed, as `unpacker` reads them.
+  Region(const OldFile& file, std::uint64_t bytes, std::unique_ptr<Unpacker> unpacker);
+  ~Region();
   void read(void* into, std::size_t bytes);   // IoError when they are not there
   std::string text(std::size_t bytes);
   std::uint64_t left() const noexcept { return left_; }
@@ -72,6 +78,7 @@ class Region {
   const OldFile& file_;
   std::uint64_t offset_, left_;
   std::uint32_t crc_;
+  std::unique_ptr<Unpacker> unpacker_;   // null where the bytes are stored as they are
 };
 
 // How numbers are stored in a file, and what they become.

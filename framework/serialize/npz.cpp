@@ -1,6 +1,7 @@
-// NumPy's .npz: a zip archive of .npy files, stored without compression (PKWARE's APPNOTE, 4.3 and 4.4).
+// NumPy's .npz: a zip archive of .npy files, as they are or packed by deflate (PKWARE's APPNOTE, 4.3 and 4.4).
 #include <algorithm>
 
+#include "framework/serialize/deflate.hpp"
 #include "framework/serialize/file.hpp"
 
 namespace surgeon {
@@ -10,6 +11,7 @@ using detail::fail;
 using detail::npy_header;
 using detail::OldFile;
 using detail::Region;
+using detail::Unpacker;
 
 namespace {
 
@@ -31,18 +33,22 @@ constexpr std::size_t local_size = 30, central_size = 46, end_size = 22;
 constexpr std::uint64_t zip_limit = 0xffffffff;   // 4 GiB: what lies beyond would need zip64
 constexpr std::uint16_t names_are_utf8 = 1 << 11, encrypted = 1, first_day = 1 << 5 | 1;   // 1 January 1980
 
+enum Method : std::uint16_t { as_it_is = 0, deflated = 8 };
+
 struct Member {
   std::string name;
+  Method method = as_it_is;
   std::uint32_t crc = 0;
-  std::uint64_t begin = 0, header_begin = 0, bytes = 0;   // begin: of the member's own bytes
+  std::uint64_t header_begin = 0, begin = 0;   // begin: of the member's own bytes
+  std::uint64_t stored = 0, bytes = 0;         // in the archive, and unpacked
 };
 
 // What the local header and the central one have in common, from "version needed" to "length of the extra field".
 void put_common(std::string& text, const Member& member) {
-  for (std::uint16_t half : {std::uint16_t(20), names_are_utf8, std::uint16_t(0), std::uint16_t(0), first_day})
-    put_number(text, half);   // version 2.0, flags, stored, time, date
+  for (std::uint16_t half : {std::uint16_t(20), names_are_utf8, std::uint16_t(member.method), std::uint16_t(0), first_day})
+    put_number(text, half);   // version 2.0, flags, method, time, date
   put_number(text, member.crc);
-  put_number(text, std::uint32_t(member.bytes));
+  put_number(text, std::uint32_t(member.stored));
   put_number(text, std::uint32_t(member.bytes));
   put_number(text, std::uint16_t(member.name.size()));
   put_number(text, std::uint16_t(0));
@@ -77,16 +83,17 @@ std::string end_of_archive(std::size_t members, std::uint64_t begin, std::uint64
   return text;
 }
 
-// Where each member goes; refuses, before anything is written, what would need zip64.
-std::vector<Member> plan(const std::filesystem::path& path, const Parameters& tensors) {
+// The members, but for where they lie; refuses, before anything is written, what would need zip64.
+std::vector<Member> plan(const std::filesystem::path& path, const Parameters& tensors, Compression compression) {
   std::vector<Member> members;
   std::uint64_t end = 0;
   for (const auto& [name, x] : tensors) {
     require(x.defined(), "save_npz: ", name, " has no values");
     require(name.size() < 60000, "save_npz: a name is ", name.size(), " bytes long; below 60000 can be written");
     const std::string header = npy_header(x);
-    Member member{name + ".npy", detail::crc32(bytes_of(x), detail::crc32(header)), 0, end, 0};
-    member.bytes = header.size() + bytes_of(x).size();
+    Member member{.name = name + ".npy", .crc = detail::crc32(bytes_of(x), detail::crc32(header))};
+    member.method = compression == Compression::deflate ? deflated : as_it_is;
+    member.stored = member.bytes = header.size() + bytes_of(x).size();
     end += local_size + member.name.size() + member.bytes;
     members.push_back(std::move(member));
     if (end > zip_limit - (1 << 27)) fail(path, "would exceed 4 GiB, which needs zip64; that is not supported");
@@ -129,14 +136,20 @@ Member read_central(const OldFile& file, std::string_view directory, std::size_t
   const std::size_t extra = number_at<std::uint16_t>(header, 30), comment = number_at<std::uint16_t>(header, 32);
   const std::size_t all = central_size + name + extra + comment;
   if (header.size() < all) fail(file.path(), "the directory of the archive is damaged");
-  Member member{std::string(header.substr(central_size, name)), number_at<std::uint32_t>(header, 16), 0,
-                number_at<std::uint32_t>(header, 42), number_at<std::uint32_t>(header, 24)};
+  Member member{.name = std::string(header.substr(central_size, name)),
+                .crc = number_at<std::uint32_t>(header, 16),
+                .header_begin = number_at<std::uint32_t>(header, 42),
+                .stored = number_at<std::uint32_t>(header, 20),
+                .bytes = number_at<std::uint32_t>(header, 24)};
   if (number_at<std::uint16_t>(header, 8) & encrypted) fail(file.path(), member.name, " is encrypted");
-  if (number_at<std::uint16_t>(header, 10) != 0)
-    fail(file.path(), member.name, " is compressed; use numpy.savez, not savez_compressed");
-  if (member.bytes == zip_limit || member.header_begin == zip_limit)
+  const std::uint16_t method = number_at<std::uint16_t>(header, 10);
+  if (method != as_it_is && method != deflated)
+    fail(file.path(), member.name, " is compressed by method ", method, "; only deflate can be read");
+  member.method = Method(method);
+  if (member.bytes == zip_limit || member.stored == zip_limit || member.header_begin == zip_limit)
     fail(file.path(), "is in zip64 format, which is not supported");
-  if (number_at<std::uint32_t>(header, 20) != member.bytes) fail(file.path(), member.name, " has two lengths");
+  if (method == as_it_is ? member.stored != member.bytes : member.bytes / Unpacker::most > member.stored)
+    fail(file.path(), member.name, " cannot have ", member.bytes, " bytes: ", member.stored, " are stored");
   if (!member.name.ends_with(".npy")) fail(file.path(), member.name, " is not a .npy file");
   place += all;
   return member;
@@ -169,24 +182,38 @@ std::vector<Member> read_directory(const OldFile& file) {
   std::uint64_t end = 0;
   for (const Member& member : sorted) {
     if (member.header_begin < end) fail(file.path(), member.name, " overlaps the member before it");
-    end = member.begin + member.bytes;
+    end = member.begin + member.stored;
   }
   if (end > where.begin) fail(file.path(), "the directory of the archive overlaps its members");
   return members;
 }
 
+Region region_of(const OldFile& file, const Member& member) {
+  if (member.method == as_it_is) return Region(file, member.begin, member.bytes);
+  return Region(file, member.bytes, std::make_unique<Unpacker>(file, member.begin, member.stored));
+}
+
 }  // namespace
 
-void save_npz(const std::filesystem::path& path, const Parameters& tensors) {
-  const std::vector<Member> members = plan(path, tensors);
+void save_npz(const std::filesystem::path& path, const Parameters& tensors, Compression compression) {
+  std::vector<Member> members = plan(path, tensors, compression);
   detail::NewFile file(path);
   std::uint64_t written = 0;
   for (std::size_t i = 0; i < members.size(); ++i) {
     const Tensor& x = (tensors.begin() + std::ptrdiff_t(i))->second;
-    file.write(local_header(members[i]));
-    file.write(npy_header(x));
-    file.write(bytes_of(x));
-    written = members[i].header_begin + local_size + members[i].name.size() + members[i].bytes;
+    Member& member = members[i];
+    const std::string header = npy_header(x);
+    const std::string small = member.method == deflated ? detail::packed(header, bytes_of(x)) : "";
+    member.header_begin = written;
+    if (member.method == deflated) member.stored = small.size();
+    file.write(local_header(member));
+    if (member.method == deflated) {
+      file.write(small);
+    } else {
+      file.write(header);
+      file.write(bytes_of(x));
+    }
+    written += local_size + member.name.size() + member.stored;
   }
   std::string directory;
   for (const Member& member : members) directory += central_header(member);
@@ -199,7 +226,7 @@ Parameters load_npz(const std::filesystem::path& path) {
   const OldFile file(path);
   Parameters tensors;
   for (const Member& member : read_directory(file)) {
-    Region region(file, member.begin, member.bytes);
+    Region region = region_of(file, member);
     const Tensor x = detail::read_npy(region);
     if (region.crc() != member.crc) fail(path, member.name, " is damaged: its checksum does not match");
     const std::string name = member.name.substr(0, member.name.size() - std::string_view(".npy").size());
