@@ -23,6 +23,11 @@ add_test(NAME graph_sizes_small_stack COMMAND sh -c "ulimit -s 1024 && exec \"$0
          --source-file=*/test_graph_sizes.cpp --no-intro WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
 set_tests_properties(graph_sizes_small_stack PROPERTIES LABELS unit)
 
+# ---- What must not compile, and what the compiler says then ---------------------------------------------------------
+add_test(NAME scale_of_one COMMAND ${CMAKE_CXX_COMPILER} -std=c++20 -fsyntax-only -I${PROJECT_SOURCE_DIR}
+         ${PROJECT_SOURCE_DIR}/tests/consumer/scale_of_one.cpp)
+set_tests_properties(scale_of_one PROPERTIES LABELS package PASS_REGULAR_EXPRESSION "write .scale = true for 1/sqrt")
+
 # ---- Installed, then used by projects that know nothing else ---------------------------------------------------------
 set(prefix ${PROJECT_BINARY_DIR}/consumer/prefix)
 find_program(CCACHE ccache)

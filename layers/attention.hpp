@@ -13,7 +13,7 @@
 namespace surgeon {
 
 // The factor of q . k. Made from a bool, a double or a Tensor and nothing else: `.scale = 1` could mean either of the
-// first two, so it does not compile, and g++ shows the line that says what to write.
+// first two, so it does not compile, and the compiler says what to write.
 //   false               1
 //   true                1/sqrt(d_k)                Vaswani 2017
 //   2.5                 2.5
@@ -26,7 +26,9 @@ class Scale {
   Scale(std::same_as<double> auto factor) : kind_(Kind::number), number_(factor) {}
   template <class Number>
     requires(std::is_arithmetic_v<Number> && !std::same_as<Number, bool> && !std::same_as<Number, double>)
-  Scale(Number) = delete;   // write .scale = true for 1/sqrt(d_k), .scale = false for 1, or a double: .scale = 2.0
+  Scale(Number) {   // not deleted: of a deleted one clang only says that the options do not convert
+    static_assert(sizeof(Number) == 0, "write .scale = true for 1/sqrt(d_k), false for 1, or a double: .scale = 2.0");
+  }
   Scale(Tensor learned) : kind_(Kind::learned), learned_(std::move(learned)) {}
   static Scale inverse() { return Scale(Kind::inverse); }
   static Scale log_n() { return Scale(Kind::log_n); }

@@ -64,10 +64,6 @@ TEST_CASE("attention: the formula, by hand, for two queries and two keys") {
   CHECK(distance(output, tensor({p + 3 * (1 - p), 2.0}, {1, 2, 1})) < 1e-15);
 }
 
-template <class T> concept int_as_scale = requires { T{.scale = 1}; };
-template <class T> concept bool_as_scale = requires { T{.scale = true}; };
-static_assert(bool_as_scale<AttentionOptions> && !int_as_scale<AttentionOptions>);   // 1 is neither on nor a factor
-
 TEST_CASE("attention: .scale is 1/sqrt(d_k), 1 or the number given") {
   const Inputs3 drawn = inputs(3, Dtype::float64);
   const Tensor &Q = drawn.Q, &K = drawn.K, &V = drawn.V;

@@ -1,8 +1,11 @@
-// ONNX products, norms, losses and pools. Meanings: the operator documents of ONNX 1.12 (opset 17).
+// ONNX products, norms, losses, pools and attention. Meanings: the operator documents of ONNX 1.12 (opset 17), and for
+// what came later those of opset 24.
 #include "tests/onnx/operators.hpp"
 
 #include <algorithm>
 #include <numeric>
+
+#include "layers/layers.hpp"
 
 namespace surgeon::tests::onnx {
 namespace {
@@ -99,6 +102,59 @@ List dropout_of(const Node& node, const List& in) {
   return {dropout(in[0], 0, rng), ones(in[0].shape(), Dtype::boolean)};
 }
 
+List rms_normalization(const Node& node, const List& in) {
+  const Tensor rows = two_axes(in[0], node.integer("axis", -1));
+  return {reshape(rms_norm(rows, reshape(in[1], {-1}), node.real("epsilon", 1e-5)), in[0].shape())};
+}
+
+// [B, T, heads * d] with its heads on an axis of their own; 4-D as it is.
+Tensor split_heads(const Tensor& x, std::int64_t heads) {
+  return x.rank() == 4 ? x : transpose(reshape(x, {x.shape(0), x.shape(1), heads, -1}), 1, 2);
+}
+Tensor join_heads(const Tensor& x) { return reshape(transpose(x, 1, 2), {x.shape(0), x.shape(2), -1}); }
+
+// Key j is visible to query i up to j = i + past. Ours lets the last query see the last key.
+void add_causal(AttentionOptions& options, std::int64_t Tq, std::int64_t Tk, std::int64_t past) {
+  if (past + Tq == Tk) {
+    options.causal = true;
+    return;
+  }
+  const Tensor i = reshape(arange(Tq), {Tq, 1}), visible = arange(Tk) <= i + double(past);
+  options.mask = options.mask.defined() ? options.mask && visible : visible;
+}
+
+List attention_of(const Node& node, const List& in) {
+  const Tensor Q = split_heads(in[0], node.integer("q_num_heads", 0));
+  Tensor K = split_heads(in[1], node.integer("kv_num_heads", 0)), V = split_heads(in[2], node.integer("kv_num_heads", 0));
+  const std::int64_t past = given(in, 4) ? in[4].shape(2) : 0;
+  if (past > 0) {
+    K = concat({in[4], K}, 2);
+    V = concat({in[5], V}, 2);
+  }
+  AttentionOptions options{.return_weights = true, .soft_cap = node.real("softcap", 0)};
+  if (node.has("scale")) options.scale = node.real("scale", 1);
+  const AttentionOptions product{.scale = options.scale, .return_weights = true},
+      capped{.scale = options.scale, .return_weights = true, .soft_cap = options.soft_cap};
+  if (given(in, 3)) (in[3].dtype() == Dtype::boolean ? options.mask : options.bias) = in[3];
+  if (node.integer("is_causal", 0)) add_causal(options, Q.shape(2), K.shape(2), past);
+  const AttentionResult y = attention(Q, K, V, options);
+  const std::int64_t mode = node.integer("qk_matmul_output_mode", 0);
+  return {in[0].rank() == 3 ? join_heads(y.output) : y.output, K, V,
+          mode == 0 ? attention(Q, K, V, product).scores
+          : mode == 1 ? attention(Q, K, V, capped).scores
+          : mode == 2 ? y.scores : y.weights};
+}
+
+// With "base" in place of the caches; see make_onnx_golden.py.
+Tensor rotary_embedding(const Node& node, const Tensor& x, const Tensor& positions) {
+  need(node.has("base"), "RotaryEmbedding with caches of its own");
+  const Tensor y = rotary(split_heads(x, node.integer("num_heads", 0)),
+                          {.base = node.real("base", 0), .positions = positions,
+                           .pairs = node.integer("interleaved", 0) ? RotaryPairs::interleaved : RotaryPairs::halves,
+                           .width = node.integer("rotary_embedding_dim", 0)});
+  return x.rank() == 3 ? join_heads(y) : y;
+}
+
 }  // namespace
 
 const Operators& layer_operators() {
@@ -114,6 +170,8 @@ const Operators& layer_operators() {
        }},
     {"NegativeLogLikelihoodLoss", CALL(negative_log_likelihood(node, in))},
     {"SoftmaxCrossEntropyLoss", softmax_cross_entropy}, {"Dropout", dropout_of},
+    {"RMSNormalization", rms_normalization}, {"Attention", attention_of},
+    {"RotaryEmbedding", CALL(rotary_embedding(node, x, y))},
     {"GlobalAveragePool", CALL(mean(x, Over{spatial(x), true}))},
     {"GlobalMaxPool", CALL(max(x, Over{spatial(x), true}))},
   };

@@ -164,6 +164,11 @@ const Operators& shape_operators() {
     {"Reshape", CALL(reshaped(node, in))}, {"Flatten", CALL(two_axes(x, node.integer("axis", 1)))},
     {"Squeeze", CALL(drop_axes(x, given(in, 1) ? integers(y) : node.integers("axes")))},
     {"Unsqueeze", CALL(insert_axes(x, given(in, 1) ? integers(y) : node.integers("axes")))},
+    {"TopK", [](const Node& node, const List& in) -> List {
+         const Order order = node.integer("largest", 1) ? Order::descending : Order::ascending;
+         const Sorted found = topk(in[0], in[1].values<std::int64_t>()[0], int(node.integer("axis", -1)), order);
+         return {found.values, found.indices};
+       }},
     {"Transpose", [](const Node& node, const List& in) -> List {
          const std::vector<std::int64_t> perm = node.integers("perm");
          std::vector<int> order(perm.begin(), perm.end());
