@@ -26,6 +26,25 @@ Tensor gradient(const Tensor& y, const Tensor& x) { return grad(sum(y), {x}, {.a
 
 TEST_SUITE("numbers") {
 
+// ---- Powers --------------------------------------------------------------------------------------------------------
+
+TEST_CASE("pow of tensors: derivatives at base 0 and exponent 0 are PyTorch's") {
+  const auto same = [](double a, double b) {
+    return std::isfinite(b) ? a == doctest::Approx(b) : std::isnan(b) ? std::isnan(a) : a == b;
+  };
+  for (const Dtype dtype : both) {
+    const Tensor x = numbers({0, 0, 0, 2, -2, 0, 3, -2, 0}, dtype), p = numbers({0, 2, -1, 0, 0, 1, 2, 3, 0.5}, dtype);
+    const std::vector<double> by_base{0, 0, -inf, 0, 0, 1, 6, 12, inf};
+    const std::vector<double> by_exponent{0, 0, -inf, std::log(2), not_a_number, 0, 9 * std::log(3), not_a_number, 0};
+    const auto gradients = grad(sum(pow(x, p)), {x, p});
+    for (std::int64_t i = 0; i < 9; ++i) {
+      CAPTURE(i);
+      CHECK(same(gradients[0].at({i}), by_base[std::size_t(i)]));
+      CHECK(same(gradients[1].at({i}), by_exponent[std::size_t(i)]));
+    }
+  }
+}
+
 // ---- Long sums -----------------------------------------------------------------------------------------------------
 
 TEST_CASE("numbers: a sum of ten million float32 ones is ten million, in every direction") {

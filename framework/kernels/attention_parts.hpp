@@ -85,7 +85,17 @@ bool finite(const T* x, std::int64_t rows, std::int64_t columns, std::int64_t ro
   return rest == 0 && xsimd::all(sum == Batch<T>(T(0)));
 }
 
-// small_gemm over what is visible only: 0 * nan would be nan. seen(i, j, k) says whether a(i, k) b(k, j) counts.
+// a b + c, rounded as the batches of this instruction set round it.
+template <class T>
+T fused_or_not(T a, T b, T c) {
+#ifdef __FMA__
+  return std::fma(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
+// small_gemm over what is visible only, with the same bits: 0 * nan would be nan. seen(i, j, k) says whether a(i, k) b(k, j) counts.
 template <class T, class Seen>
 void seen_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Strided<T> a, const T* b, std::int64_t ldb,
                T* c, std::int64_t ldc, Result result, const Seen& seen) {
@@ -93,7 +103,7 @@ void seen_gemm(std::int64_t rows, std::int64_t columns, std::int64_t inner, Stri
     for (std::int64_t j = 0; j < columns; ++j) {
       T sum = result == Result::add ? c[i * ldc + j] : T(0);
       for (std::int64_t k = 0; k < inner; ++k)
-        if (seen(i, j, k)) sum += a.data[i * a.row + k * a.inner] * b[k * ldb + j];
+        if (seen(i, j, k)) sum = fused_or_not(a.data[i * a.row + k * a.inner], b[k * ldb + j], sum);
       c[i * ldc + j] = sum;
     }
 }

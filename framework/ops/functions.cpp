@@ -131,9 +131,9 @@ Tensor pow(const Tensor& a, const Tensor& b) {
   return record("pow", {a, b}, powers(a, b), [](const Ins& in, Out y, Grad g) -> Grads {
     const Tensor &x = in[0], &p = in[1];
     const auto by_base = [&] { return masked_fill(g * p * pow(x, p - 1.0), p == 0.0, 0.0); };
-    const auto by_exponent = [&] {   // 0^p stays 0 for every p above 0
+    const auto by_exponent = [&] {   // 0^p stays 0 for every p above 0; below, -inf
       const Tensor flat = x == 0.0 && p >= 0.0;
-      return masked_fill(g * y * log(masked_fill(x, x == 0.0, 1.0)), flat, 0.0);
+      return masked_fill(g * y * log(where(flat, full({}, 1.0, x.dtype()), x)), flat, 0.0);
     };
     return {if_wanted(in, 0, by_base), if_wanted(in, 1, by_exponent)};
   });
