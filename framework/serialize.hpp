@@ -1,4 +1,5 @@
-// Tensors in files: safetensors (weights and checkpoints, which PyTorch's ecosystem reads too), NumPy's .npy and .npz.
+// Tensors in files: safetensors (weights and checkpoints, which PyTorch's ecosystem reads too), NumPy's .npy and .npz,
+// and those that PyTorch saved.
 // Every file is written whole or not at all: into ".NAME.tmp" in the same folder, fsync, rename, fsync of the folder.
 // A process that is killed meanwhile leaves the old file as it was, and a temporary file that the next save takes over.
 // Every reader checks what it reads before it allocates memory: a hostile file is an IoError, never a crash.
@@ -50,5 +51,13 @@ Tensor load_npy(const std::filesystem::path& path);
 enum class Compression : bool { none, deflate };
 void save_npz(const std::filesystem::path& path, const Parameters& tensors, Compression compression = Compression::none);
 Parameters load_npz(const std::filesystem::path& path);
+
+// ---- PyTorch's .pt and .pth ----------------------------------------------------------------------------------------
+
+// The tensors of what torch.save wrote (PyTorch 1.6 and later), each named by the way to it: of {"model": state_dict},
+// "model.layers.0.weight". Numbers become what they do for safetensors; whatever is not a tensor is passed over. The
+// pickle in the file is read as a description and nothing in it is run: what asks for anything but tensors, dicts,
+// lists, numbers and text is refused by name. Limits: 64 levels, 4,000,000 values, four times the file in tensors.
+Parameters load_pt(const std::filesystem::path& path);
 
 }  // namespace surgeon

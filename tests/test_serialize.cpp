@@ -142,7 +142,7 @@ TEST_SUITE("serialize") {
     for (const auto& [key, value] : notes) CHECK(read["metadata"][key] == value);
   }
 
-  TEST_CASE("safetensors, .npy, .npz: files that Python wrote are read") {
+  TEST_CASE("safetensors, .npy, .npz, .pt: files that Python wrote are read") {
     const Folder folder;
     const Json cases = golden_cases("files.json");
     for (const Json& file : cases["files"]) {
@@ -152,6 +152,7 @@ TEST_SUITE("serialize") {
       write_bytes(path, from_hexadecimal(file["bytes"]));
       const auto load = [&]() -> Parameters {
         if (path.extension() == ".npz") return load_npz(path);
+        if (path.extension() == ".pt") return load_pt(path);
         if (path.extension() == ".npy") return {{"", load_npy(path)}};
         const TensorFile loaded = load_safetensors(path);
         for (const auto& [key, value] : loaded.metadata) CHECK(file["metadata"][key] == value);
@@ -312,6 +313,23 @@ TEST_SUITE("serialize") {
     const Folder folder;
     save_npz(folder / "a", {{"W", tensor({1.0f, 2.0f}, {2})}, {"m", tensor({true}, {1})}});
     damage_everywhere([](const fs::path& path) { return load_npz(path); }, folder / "a", load_npz(folder / "a"));
+  }
+
+  TEST_CASE(".pt: what would run code is refused by name, and damage is an error or changes no tensor") {
+    const Folder folder;
+    const auto load = [](const fs::path& path) { return load_pt(path); };
+    const Json files = golden_cases("files.json")["files"];
+    const auto bytes_of = [&](const std::string& name) {
+      const auto found = std::find_if(files.begin(), files.end(), [&](const Json& file) { return file["name"] == name; });
+      REQUIRE(found != files.end());
+      return from_hexadecimal((*found)["bytes"]);
+    };
+    CHECK(refusal_of(load, folder / "x", bytes_of("code.pt")).starts_with("asks for posix.system; only tensors"));
+    CHECK(refusal_of(load, folder / "x", bytes_of("module.pt")).starts_with("asks for torch.nn.modules.linear.Linear;"));
+    CHECK(refusal_of(load, folder / "x", bytes_of("inst.pt")) == "its pickle has the opcode 105, which no tensor needs");
+    CHECK(refusal_of(load, folder / "x", bytes_of("within_itself.pt")).ends_with("is nested more than 64 deep"));
+    write_bytes(folder / "a", bytes_of("tensor.pt"));
+    damage_everywhere(load, folder / "a", load_pt(folder / "a"));
   }
 
   TEST_CASE(".npy: damage is an error or a tensor, never a crash") {

@@ -16,8 +16,10 @@ files.json    name, bytes in hexadecimal, and tensors as tests/golden/read_files
 import io
 import json
 import os
+import pickle
 import struct
 import tempfile
+import zipfile
 
 import numpy as np
 import torch
@@ -175,6 +177,87 @@ def numpy_files():
                 out.write(file.getvalue())
             case["tensors"] = read_files.read(path)["tensors"]
         yield case
+    yield from pt_files()
+
+
+class Spy:
+    """Pickled, it asks for a call of os.system."""
+    def __reduce__(self):
+        return os.system, ("true",)
+
+
+def pt_files():
+    def saved(name, content, **case):
+        file = io.BytesIO()
+        torch.save(content, file)
+        return {"name": name, "bytes": file.getvalue().hex(), **case}
+
+    def wide(t):
+        if t.dtype == torch.float64:
+            return described("F64", t.detach().numpy())
+        if t.is_floating_point():
+            return described("F32", t.detach().float().numpy())
+        return described("BOOL", t.numpy()) if t.dtype == torch.bool else described("I64", t.long().numpy())
+
+    def tensors(named):
+        return {name: wide(t) for name, t in named.items()}
+
+    linear = torch.nn.Linear(2, 3)
+    w, b = linear.weight, linear.bias
+    yield saved("linear.pt", linear.state_dict(), tensors=tensors({"weight": w, "bias": b}))
+    x = torch.arange(12.0, dtype=torch.float64).reshape(3, 4) / 7
+    views = {"t": x.t(), "row": x[1], "step": x[:, ::2], "scalar": x[2, 3], "same": x, "none": x[:, :0]}
+    yield saved("views.pt", views, tensors=tensors(views))
+    kinds = {name: torch.tensor([1, 0, 3]).to(getattr(torch, name))
+             for name in ("float16", "bfloat16", "int8", "uint8", "int16", "int32", "int64", "bool")}
+    nested = {"epoch": 3, "lr": 1e-3, "big": 2**40, "shape": torch.Size([2]), "kinds": kinds, "none": None,
+              "model": linear.state_dict(), "list": [x, "text", (x[0],)], 7: torch.nn.Parameter(x[0])}
+    found = {f"kinds.{name}": t for name, t in kinds.items()}
+    found |= {"model.weight": w, "model.bias": b, "list.0": x, "list.2.0": x[0], "7": x[0]}
+    yield saved("nested.pt", nested, tensors=tensors(found))
+    yield saved("tensor.pt", x, tensors=tensors({"": x}))
+    yield saved("code.pt", {"weight": x, "spy": Spy()}, refused=True)
+    yield saved("module.pt", linear, refused=True)
+    yield saved("complex.pt", {"z": torch.ones(2, dtype=torch.complex64)}, refused=True)
+    file = io.BytesIO()
+    torch.save({"x": x}, file, _use_new_zipfile_serialization=False)
+    yield {"name": "old.pt", "bytes": file.getvalue().hex(), "refused": True}
+    yield from hostile_pt_files()
+
+
+def hostile_pt_files():
+    def archive(name, pickled, numbers=b"\0" * 16):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as out:
+            out.writestr("a/data.pkl", pickled, zipfile.ZIP_DEFLATED if len(pickled) > 10000 else None)
+            out.writestr("a/data/0", numbers)
+        return {"name": name, "bytes": file.getvalue().hex(), "refused": True}
+
+    def tensor(offset, shape, strides, elements=4, key="0"):
+        """The opcodes of one tensor, without PROTO and STOP."""
+        storage = pickle.dumps("storage", 2)[2:-1] + b"ctorch\nFloatStorage\n" + b"".join(
+            pickle.dumps(part, 2)[2:-1] for part in (key, "cpu", elements))
+        rest = b"".join(pickle.dumps(part, 2)[2:-1] for part in (offset, shape, strides, False))
+        return b"ctorch._utils\n_rebuild_tensor_v2\n((" + storage + b"tQ" + rest + b"NtR"
+
+    wrap = lambda opcodes: b"\x80\x02" + opcodes + b"."
+    yield archive("beyond.pt", wrap(tensor(2, (3,), (1,))))
+    yield archive("negative_offset.pt", wrap(tensor(-1, (2,), (1,))))
+    yield archive("negative_stride.pt", wrap(tensor(3, (2,), (-1,))))
+    yield archive("huge_shape.pt", wrap(tensor(0, (2**40, 2**40), (0, 0))))
+    yield archive("huge_and_none.pt", wrap(tensor(0, (2**62, 2**62, 0), (1, 1, 1))))
+    yield archive("spread_out.pt", wrap(tensor(0, (2**28,), (0,))))
+    yield archive("no_numbers.pt", wrap(tensor(0, (1,), (1,), key="../../etc/passwd")))
+    yield archive("more_numbers.pt", wrap(tensor(0, (4,), (1,), elements=2**40)))
+    yield archive("twice.pt", wrap(b"}(X\x01\0\0\0x" + tensor(0, (4,), (1,)) + b"X\x01\0\0\0x" + tensor(0, (4,), (1,)) + b"u"))
+    yield archive("within_itself.pt", wrap(b"]q\0h\0a"))
+    yield archive("deep.pt", wrap(b")" + b"\x85" * 100000))
+    yield archive("laughs.pt", wrap(b"]q\0" + b"".join(b"](" + b"h%c" % i * 9 + b"eq%c" % (i + 1) for i in range(40))))
+    yield archive("marks.pt", wrap(b"(" * 100 + b"t"))
+    yield archive("nothing.pt", wrap(b""))
+    yield archive("inst.pt", wrap(b"(ios\nsystem\n"))
+    yield archive("called.pt", wrap(b"ctorch\nFloatStorage\n)R"))
+    yield archive("text.pt", wrap(b"X\xff\xff\xff\xffabc"))
 
 
 def write(name, content):
