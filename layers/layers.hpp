@@ -8,6 +8,7 @@
 #include "layers/dropout.hpp"
 #include "layers/embedding.hpp"
 #include "layers/feed_forward.hpp"
+#include "layers/foreign_weights.hpp"
 #include "layers/generate.hpp"
 #include "layers/initialise.hpp"
 #include "layers/key_value_cache.hpp"
