@@ -4,12 +4,12 @@
 
 namespace surgeon {
 namespace experiments {
-Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare();
+Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(), import_weights();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(), import_weights()};
 }
 
 }  // namespace surgeon

@@ -9,8 +9,10 @@
 
 #include <nlohmann/json.hpp>
 
+#include "framework/serialize.hpp"
 #include "layers/layers.hpp"
 #include "tests/command.hpp"
+#include "tests/golden/golden.hpp"
 
 using namespace surgeon;
 using namespace surgeon::tests;
@@ -32,6 +34,13 @@ std::string verses() {
   std::string text;
   for (int i = 0; i < 200; ++i) text += "In the beginning God created the heaven and the earth. ";
   return text;
+}
+
+// As another program saved it: a GPT-2 of two layers.
+std::string published_model() {
+  for (const json& written : golden_cases("foreign.json"))
+    if (written["name"] == "GPT-2") return from_hexadecimal(written["bytes"]);
+  throw std::logic_error("foreign.json has no GPT-2");
 }
 
 // The same, made small: fewer draws and steps, and a short text; on one thread, as others wait long on a busy machine.
@@ -99,6 +108,8 @@ TEST_CASE("every experiment: its help says what it asks, in 80 columns, and list
 TEST_CASE("every experiment: the examples of its help run, and leave the files that were promised") {
   const Elsewhere e;
   write_bytes("verses.txt", verses());
+  write_bytes("model.pt", published_model());
+  save_npy("tokens.npy", tensor({std::int64_t{1}, std::int64_t{4}, std::int64_t{2}}, {1, 3}));
   for (const char* run : {"runs/one", "runs/two"})   // what some examples read
     REQUIRE(surgeon_says({"train", "copy", "--steps", "1", "--threads", "1", "--quiet", "--out", run}).exit == 0);
   for (const Experiment& experiment : all_experiments()) {

@@ -14,10 +14,7 @@ using namespace surgeon::tests;
 namespace {
 
 Parameters load(const Json& written, const Folder& folder) {
-  const std::string hexadecimal = written["bytes"];
-  std::string bytes;
-  for (std::size_t i = 0; i < hexadecimal.size(); i += 2)
-    bytes += char(std::stoi(hexadecimal.substr(i, 2), nullptr, 16));
+  const std::string bytes = from_hexadecimal(written["bytes"]);
   std::ofstream(folder / "a.pt", std::ios::binary) << bytes;
   return load_pt(folder / "a.pt");
 }

@@ -33,11 +33,6 @@ std::string hexadecimal(const std::string& bytes) {
   for (unsigned char c : bytes) text += {"0123456789abcdef"[c >> 4], "0123456789abcdef"[c & 15]};
   return text;
 }
-std::string from_hexadecimal(const std::string& text) {
-  std::string bytes;
-  for (std::size_t i = 0; i < text.size(); i += 2) bytes += char(std::stoi(text.substr(i, 2), nullptr, 16));
-  return bytes;
-}
 
 // Whether tensors hold what read_files.py says; each {"dtype", "shape", "bytes"}.
 void check_described(const Parameters& tensors, const Json& expected) {

@@ -51,6 +51,12 @@ Json golden_cases(const std::string& file) {
   return Json::parse(in);
 }
 
+std::string from_hexadecimal(const std::string& text) {
+  std::string bytes;
+  for (std::size_t i = 0; i < text.size(); i += 2) bytes += char(std::stoi(text.substr(i, 2), nullptr, 16));
+  return bytes;
+}
+
 Tensor golden_draw(const Shape& shape, std::uint64_t seed, const std::string& kind, Dtype dtype) {
   std::vector<double> values(static_cast<std::size_t>(count(shape)));
   for (std::size_t i = 0; i < values.size(); ++i) {

@@ -20,6 +20,8 @@ Tensor golden_tensor(const Json& written, Dtype floating);
 // The numbers that make_golden.py draws for a seed; kind "any", "positive" or "small".
 Tensor golden_draw(const Shape& shape, std::uint64_t seed, const std::string& kind, Dtype dtype);
 
+std::string from_hexadecimal(const std::string& text);   // bytes of a file
+
 // The largest finite |number|, but at most 100: beside 1e30 a 1 should still be right.
 double golden_scale(const Json& expected);
 
