@@ -2,6 +2,11 @@
 find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(fmt REQUIRED)
+find_path(SURGEON_TOMLPLUSPLUS_FOLDER toml++/toml.h)   # its headers are enough
+mark_as_advanced(SURGEON_TOMLPLUSPLUS_FOLDER)
+if(NOT SURGEON_TOMLPLUSPLUS_FOLDER)
+  message(FATAL_ERROR "toml++ not found (Debian: libtomlplusplus-dev): -DSURGEON_TOMLPLUSPLUS_FOLDER=... says where.")
+endif()
 
 # ---- What an experiment stands on, in this house or in another program ---------------------------------------------
 set(sources "")
@@ -15,26 +20,17 @@ set(lab_sources ${sources})
 surgeon_library(lab "${lab_sources}" "${headers}")
 target_link_libraries(surgeon_lab PUBLIC surgeon_framework PRIVATE fmt::fmt
                       $<BUILD_INTERFACE:CLI11::CLI11> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
+set_property(SOURCE experiments/lab/config_file.cpp PROPERTY INCLUDE_DIRECTORIES ${SURGEON_TOMLPLUSPLUS_FOLDER})
 
-# Which tree this is: configured again whenever HEAD moves, compiled into one small file.
-set(GIT_HASH unknown)
+# Which tree this is, asked at each build; only one small file is compiled again when the answer changes.
 find_package(Git QUIET)
-if(Git_FOUND)
-  execute_process(COMMAND ${GIT_EXECUTABLE} rev-parse --git-path logs/HEAD --short=12 HEAD
-                  WORKING_DIRECTORY ${PROJECT_SOURCE_DIR} RESULT_VARIABLE failed
-                  OUTPUT_VARIABLE lines OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
-  if(NOT failed)
-    string(REPLACE "\n" ";" lines "${lines}")
-    list(GET lines 0 head_log)
-    list(GET lines 1 GIT_HASH)
-    cmake_path(ABSOLUTE_PATH head_log BASE_DIRECTORY ${PROJECT_SOURCE_DIR})
-    if(EXISTS ${head_log})
-      set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${head_log})
-    endif()
-  endif()
-endif()
-set_property(SOURCE experiments/lab/build_info.cpp PROPERTY COMPILE_DEFINITIONS
-             SURGEON_VERSION="${PROJECT_VERSION}" SURGEON_GIT_HASH="${GIT_HASH}")
+set(git_hash ${PROJECT_BINARY_DIR}/git_hash.cpp)
+add_custom_target(surgeon_git_hash BYPRODUCTS ${git_hash} VERBATIM COMMENT ""
+                  COMMAND ${CMAKE_COMMAND} -D GIT=${GIT_EXECUTABLE} -D TREE=${PROJECT_SOURCE_DIR} -D FILE=${git_hash}
+                          -P ${PROJECT_SOURCE_DIR}/cmake/git_hash.cmake)
+target_sources(surgeon_lab PRIVATE ${git_hash})
+add_dependencies(surgeon_lab surgeon_git_hash)
+set_property(SOURCE experiments/lab/build_info.cpp PROPERTY COMPILE_DEFINITIONS SURGEON_VERSION="${PROJECT_VERSION}")
 
 # ---- The experiments and the command -------------------------------------------------------------------------------
 file(GLOB sources CONFIGURE_DEPENDS experiments/*.cpp experiments/*/*.cpp)

@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <system_error>
 
 #include <fmt/format.h>
 
@@ -32,7 +33,11 @@ void options(Options& o, Knobs& k) {
         {.low = 0, .high = 1});
   // Before a folder is made, which would move runs/latest.
   o.before_check([&k] {
-    for (const std::string* asked : {&k.a, &k.b}) k.runs.push_back(read_run(fs::weakly_canonical(*asked)));
+    for (const std::string* asked : {&k.a, &k.b}) {
+      std::error_code unknown;   // what cannot be resolved cannot be read either
+      const fs::path path = fs::weakly_canonical(*asked, unknown);
+      k.runs.push_back(read_run(unknown ? fs::path(*asked) : path));
+    }
   });
 }
 
@@ -144,8 +149,9 @@ Apart compare_weights(const Parameters& x, const Parameters& y) {
   return apart;
 }
 
-// Checkpoints of the same step, oldest first.
-void compare_checkpoints(Lab& lab, const RunFolder& a, const RunFolder& b) {
+// Checkpoints of the same step, oldest first. Whether any weights differ by more than the tolerance.
+bool compare_checkpoints(Lab& lab, const RunFolder& a, const RunFolder& b, double tolerance) {
+  bool differ = false;
   for (const std::string& file : shared_checkpoints(a, b)) {
     const Apart apart = compare_weights(load_safetensors(a.path / "checkpoints" / file).tensors,
                                         load_safetensors(b.path / "checkpoints" / file).tensors);
@@ -155,7 +161,9 @@ void compare_checkpoints(Lab& lab, const RunFolder& a, const RunFolder& b) {
                 ? file + ": the weights are equal, bit for bit."
                 : fmt::format("{}: weights differ from {} on, most in {} (relative distance {}).", file, apart.first,
                               apart.worst, number(apart.distance)));
+    differ = differ || apart.distance > tolerance;
   }
+  return differ;
 }
 
 // ---- The run -------------------------------------------------------------------------------------------------------
@@ -183,11 +191,14 @@ void draw(Lab& lab, const Knobs& k) {
 }
 
 void run(Lab& lab, const Knobs& k) {
+  for (const bool other : {false, true})
+    if (const std::string& status = k.runs[other].status; status != "done" && !status.empty())
+      lab.say(fmt::format("{}: this run {} {}.", other ? k.b : k.a, status == "running" ? "is still" : "was", status));
   compare_options(lab, k.runs[0], k.runs[1]);
   const Comparison rows = compare_rows(k.runs[0], k.runs[1], k.tolerance);
   lab.result("shared_rows", rows.shared);
   lab.result("parted", rows.first.has_value());
-  compare_checkpoints(lab, k.runs[0], k.runs[1]);
+  const bool weights_differ = compare_checkpoints(lab, k.runs[0], k.runs[1], k.tolerance);
   draw(lab, k);
   if (rows.shared == 0) {
     lab.verdict("The two runs have no row in common.");
@@ -201,6 +212,7 @@ void run(Lab& lab, const Knobs& k) {
     lab.verdict(fmt::format("The runs first differ at {}: {} is {} in {} and {} in {}.", first.row, first.column,
                             text_of(first.run), k.a, text_of(first.other), k.b));
   }
+  if (rows.shared == 0 || rows.first || weights_differ) throw Findings();
 }
 
 }  // namespace
@@ -209,7 +221,8 @@ Experiment compare() {
   return {"compare",
           "Where do two runs first differ?",
           "Reads two run folders and reports the options that differ, the first row and number that differ, and the "
-          "weights that differ in checkpoints of the same step. Draws both loss curves.",
+          "weights that differ in checkpoints of the same step. Draws both loss curves. The exit code is 3 when numbers "
+          "or weights differ by more than --tolerance, or the runs have no row in common.",
           {"surgeon compare runs/one runs/two", "surgeon compare runs/one runs/two --json"},
           knobs<Knobs>(options, run),
           false};

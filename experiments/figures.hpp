@@ -3,8 +3,10 @@
 // Without a Lab: Plotter plotter; plotter.start(figure, "folder"); for (auto& failure : plotter.finish()) ...
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <limits>
 #include <string>
 #include <variant>
@@ -68,16 +70,20 @@ std::string figure_data(const Figure& figure);   // CSV: panel,series,x,y,value,
 // Draws in the background, so that a run does not wait for its figures.
 class Plotter {
  public:
+  // How long finish() waits for all of them before it stops those that hang.
+  explicit Plotter(std::chrono::milliseconds patience = std::chrono::minutes(1)) : patience_(patience) {}
   // The SVG and PNG appear in the folder, which must exist, once they are whole.
   void start(const Figure& figure, const std::filesystem::path& folder);
-  std::vector<std::string> finish();            // waits for all; one line for each that failed
+  // Waits for all; one line for each that failed. Once `hurry` says so, for two more seconds at most.
+  std::vector<std::string> finish(const std::function<bool()>& hurry = {});
   bool missing() const { return missing_; }     // gnuplot is not installed: nothing is drawn
   ~Plotter();
 
  private:
   struct Job { int process; std::string name; std::filesystem::path script, errors, svg, png; };
-  std::string collect(const Job& job);
   std::vector<Job> jobs_;
+  std::vector<std::string> failures_;
+  std::chrono::milliseconds patience_;
   bool missing_ = false;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -12,6 +13,27 @@ namespace {
 int exponent_of(double x) { return x == 0 ? 0 : int(std::floor(std::log10(std::abs(x)))); }
 
 bool wants_exponent(double x) { return x != 0 && (std::abs(x) < 1e-4 || std::abs(x) >= 1e6); }
+
+// What a terminal obeys instead of showing it.
+bool acts(char32_t c) {
+  const bool control = c < 0x20 || (c >= 0x7f && c < 0xa0);
+  const bool turns = c == 0x61c || c == 0x200e || c == 0x200f || (c >= 0x2028 && c <= 0x202e) ||
+                     (c >= 0x2066 && c <= 0x2069);
+  return control || turns;
+}
+
+std::string without_actions(const std::string& text, const std::string& kept) {
+  std::string result;
+  for (std::size_t i = 0; i < text.size();) {
+    const std::size_t begin = i;
+    const std::optional<char32_t> c = next_character(text, i);
+    if (!c) result += fmt::format("\\x{:02x}", static_cast<unsigned char>(text[i++]));
+    else if (!acts(*c) || kept.find(text[begin]) != std::string::npos) result.append(text, begin, i - begin);
+    else if (*c < 0x80) result += fmt::format("\\x{:02x}", std::uint32_t(*c));
+    else result += fmt::format("\\u{:04x}", std::uint32_t(*c));
+  }
+  return result;
+}
 
 }  // namespace
 
@@ -52,6 +74,34 @@ std::vector<std::string> words_of(const std::string& text) {
   std::vector<std::string> words;
   for (std::string word; in >> word;) words.push_back(word);
   return words;
+}
+
+std::optional<char32_t> next_character(const std::string& text, std::size_t& i) {
+  const auto first = static_cast<unsigned char>(text[i]);
+  const int more = first < 0x80 ? 0 : first >> 5 == 6 ? 1 : first >> 4 == 14 ? 2 : first >> 3 == 30 ? 3 : -1;
+  if (more < 0 || i + std::size_t(more) >= text.size()) return {};
+  char32_t c = more == 0 ? first : first & (0x3f >> more);
+  for (int k = 1; k <= more; ++k) {
+    const auto next = static_cast<unsigned char>(text[i + std::size_t(k)]);
+    if (next >> 6 != 2) return {};
+    c = c << 6 | (next & 0x3f);
+  }
+  static constexpr char32_t smallest[] = {0, 0x80, 0x800, 0x10000};   // longer than need be, or half of a pair: none
+  if (c < smallest[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return {};
+  i += std::size_t(more) + 1;
+  return c;
+}
+
+std::string printable(const std::string& text) { return without_actions(text, ""); }
+std::string printable_lines(const std::string& text) { return without_actions(text, "\n\t"); }
+
+std::string shortened(const std::string& text, std::size_t most) {
+  if (text.size() <= most || letters_in(text) <= most) return text;
+  const auto starts = [&](std::size_t i) { return (text[i] & 0xC0) != 0x80; };   // a character
+  std::size_t end = 0, begin = text.size();
+  for (std::size_t letters = 0; letters <= most * 2 / 3 - 3; ++end) letters += starts(end);
+  for (std::size_t letters = 0; letters < most / 3; letters += starts(begin)) --begin;
+  return text.substr(0, end - 1) + "..." + text.substr(begin);
 }
 
 std::string csv_field(const std::string& text) {

@@ -108,26 +108,27 @@ void Lab::State::clear_progress() {
 
 void Lab::State::log_line(const std::string& text) { log << text << (text.ends_with('\n') ? "" : "\n") << std::flush; }
 
+void Lab::State::tell(const std::string& text, const std::string& painted) {
+  clear_progress();
+  log_line(text);
+  if (!terminal.silent) terminal.out << painted << std::flush;
+}
+
 void Lab::print(const std::string& text) {
-  state_->clear_progress();
-  state_->log_line(text);
-  if (!state_->terminal.silent) state_->terminal.out << text << std::flush;
+  const std::string shown = printable_lines(text);
+  state_->tell(shown, shown);
 }
 
 void Lab::say(const std::string& text) { print(wrap(text) + "\n"); }
 
 void Lab::show(const Table& table) {
-  state_->clear_progress();
-  state_->log_line(render(table, {}));
-  if (!state_->terminal.silent) state_->terminal.out << render(table, state_->terminal.paint) << "\n" << std::flush;
+  state_->tell(render(table, {}), render(table, state_->terminal.paint) + "\n");
 }
 
 void Lab::verdict(const std::string& sentence) {
   state_->verdicts.push_back(sentence);
-  state_->clear_progress();
-  state_->log_line(sentence);
-  if (!state_->terminal.silent)
-    state_->terminal.out << state_->terminal.paint.bold(wrap(sentence)) << "\n\n" << std::flush;
+  const std::string shown = printable_lines(sentence);
+  state_->tell(shown, state_->terminal.paint.bold(wrap(shown)) + "\n\n");
 }
 
 bool Lab::check(bool holds, const std::string& claim) {
@@ -137,22 +138,25 @@ bool Lab::check(bool holds, const std::string& claim) {
     return true;
   }
   state_->failed = true;
+  const std::string shown = printable_lines("FAILED: " + claim);
   state_->clear_progress();
-  state_->log_line("FAILED: " + claim);
-  state_->terminal.err << state_->terminal.error_paint.red(wrap("FAILED: " + claim)) << "\n" << std::flush;
+  state_->log_line(shown);
+  state_->terminal.err << state_->terminal.error_paint.red(wrap(shown)) << "\n" << std::flush;
   return false;
 }
 
 void Lab::warn(const std::string& text) {
   if (!state_->warned.insert(text).second) return;
+  const std::string shown = shortened(printable("warning: " + text), longest_line);
   state_->clear_progress();
-  state_->log_line("warning: " + text);
-  state_->terminal.err << wrap(printable("warning: " + text)) << "\n" << std::flush;
+  state_->log_line(shown);
+  state_->terminal.err << wrap(shown) << "\n" << std::flush;
 }
 
 // ---- Figures and files ---------------------------------------------------------------------------------------------
 void Lab::draw(const Figure& figure) {
   write("figures/" + figure.name + ".csv", figure_data(figure));
+  state_->figures.push_back(figure.name);
   state_->plotter.start(figure, folder_ / "figures");
 }
 
@@ -163,6 +167,12 @@ std::filesystem::path Lab::file(const std::string& name) const {
 }
 
 void Lab::write(const std::string& name, const std::string& text) { write_file(file(name), text, Sync::later); }
+
+void Lab::settle() {
+  for (const char* name : {"metrics.csv", "metrics.jsonl"}) sync_file(folder_ / name);
+  sync_file(folder_);
+  sync_file(folder_.has_parent_path() ? folder_.parent_path() : ".");   // where the folder itself has its name
+}
 
 // ---- Long work -----------------------------------------------------------------------------------------------------
 void Lab::progress(const std::string& what, std::int64_t done, std::int64_t total, const std::string& note) {

@@ -18,6 +18,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <functional>
 #include <iosfwd>
@@ -38,8 +39,11 @@ namespace surgeon {
 
 // ---- Errors: each is one line on stderr and an exit code -----------------------------------------------------------
 struct UsageError : std::invalid_argument { using std::invalid_argument::invalid_argument; };   // exit 2
-struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("interrupted") {} };   // exit 130
+struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("interrupted") {} };   // exit 130, 143, 129
 // Anything else that leaves an experiment, and a failed Lab::check: exit 1.
+// Not an error: what an experiment throws last when it found what it looks for (compare: a difference). The run is done,
+// with exit 3 and no line on stderr.
+struct Findings : std::exception {};
 
 // ---- Options -------------------------------------------------------------------------------------------------------
 struct Limits {
@@ -126,7 +130,7 @@ class Lab {
   void row(Row row);
   void result(const std::string& key, Value value);              // an entry of "result" in summary.json and --json
 
-  // For the reader, on stdout; silent with --json and --quiet.
+  // For the reader, on stdout; silent with --json and --quiet. Control characters are shown, not obeyed.
   void say(const std::string& text);                             // wrapped to 80 columns
   void show(const Table& table);
   void print(const std::string& text);                           // as it is
@@ -145,13 +149,15 @@ class Lab {
   void for_each(std::int64_t n, const std::string& what, const std::function<void(std::int64_t)>& body);
   // Progress of long work, on stderr when that is a terminal: "what  done/total  time left  note".
   void progress(const std::string& what, std::int64_t done, std::int64_t total, const std::string& note = {});
-  static bool interrupted() noexcept;                            // Ctrl-C was pressed; a second one ends the process
+  // SIGINT (Ctrl-C), SIGTERM or SIGHUP came; a second one ends the process.
+  static bool interrupted() noexcept;
   static void stop_if_interrupted();                             // throws Interrupted
 
   // The run folder. file() is a path in it, whose folders it makes; write() writes a file whole or not at all.
   const std::filesystem::path& folder() const noexcept { return folder_; }
   std::filesystem::path file(const std::string& name) const;
   void write(const std::string& name, const std::string& text);
+  void settle();   // waits until the disk has the rows so far, which then survive a power cut: for checkpoints
 
   ~Lab();
 
@@ -186,12 +192,15 @@ std::function<std::function<void(Lab&)>(Options&)> knobs(void (*options)(Options
   };
 }
 
+// Whether the process that makes this run folder is still there. A run that says "running" without it was aborted.
+bool run_is_going_on(const std::filesystem::path& folder);
+
 // Where the King James text lies, the default of `train text`: ../share/attention_surgeon, seen from the program. The
 // set-up step writes it, and the installation brings it; it may be missing.
 std::string king_james_text();
 
 // The whole command. `args` comes without the program's name, which is shown in help and errors. Returns the exit code:
-// 0 done, 1 failed, 2 wrong usage, 130 interrupted. Progress and colour appear only where `out` and `err` are std::cout
+// 0 done, 1 failed, 2 wrong usage, 3 done with Findings, 130 interrupted (143, 129: by SIGTERM, SIGHUP). Progress and colour appear only where `out` and `err` are std::cout
 // and std::cerr on a terminal.
 int surgeon_command(const std::vector<Experiment>& experiments, const std::vector<std::string>& args, std::ostream& out,
                     std::ostream& err, const std::string& program = "surgeon");

@@ -1,13 +1,15 @@
 #include "experiments/run_folder.hpp"
 
 #include <cmath>
-#include <fstream>
 #include <optional>
+#include <sstream>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "framework/errors.hpp"
+#include "framework/serialize.hpp"
 
 namespace surgeon {
 namespace {
@@ -40,18 +42,25 @@ Value value_of(const Json& json) {
   }
 }
 
-std::string text_of(const fs::path& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
+constexpr std::uint64_t largest = 1 << 24, largest_metrics = 1 << 30;   // bytes; of a config.json or meta.json
+
+std::string status_of(const fs::path& folder) {
+  std::error_code unknown;
+  if (!fs::exists(folder / "meta.json", unknown)) return {};
+  const std::optional<Json> meta = parsed(read_file(folder / "meta.json", largest));
+  if (!meta || !meta->is_object() || !meta->contains("status") || !meta->at("status").is_string()) return {};
+  const std::string status = meta->at("status").get<std::string>();
+  return status == "running" && !run_is_going_on(folder) ? "aborted" : status;
 }
 
 }  // namespace
 
 std::vector<Row> read_rows(const fs::path& metrics) {
   std::vector<Row> rows;
-  if (!fs::is_regular_file(metrics)) return rows;
-  std::ifstream file(metrics);
-  for (std::string line; std::getline(file, line);) {
+  std::error_code unknown;
+  if (!fs::exists(metrics, unknown)) return rows;
+  std::istringstream lines(read_file(metrics, largest_metrics));
+  for (std::string line; std::getline(lines, line);) {
     const std::optional<Json> json = parsed(line);
     if (!json || !json->is_object()) break;
     Row row;
@@ -63,11 +72,12 @@ std::vector<Row> read_rows(const fs::path& metrics) {
 
 RunFolder read_run(const fs::path& path) {
   const fs::path config = path / "config.json";
-  if (!fs::is_regular_file(config))
+  std::error_code unknown;
+  if (!fs::exists(config, unknown))
     throw UsageError(fmt::format("{} is not a run folder: it has no config.json", path.string()));
-  const std::optional<Json> json = parsed(text_of(config));
+  const std::optional<Json> json = parsed(read_file(config, largest));
   if (!json || !json->is_object()) throw IoError(config.string() + ": not the config.json of a run");
-  RunFolder run{.path = path, .rows = read_rows(path / "metrics.jsonl")};
+  RunFolder run{.path = path, .status = status_of(path), .rows = read_rows(path / "metrics.jsonl")};
   const auto options = json->find("options");
   if (options == json->end() || !options->is_object()) return run;
   for (const auto& [name, value] : options->items())

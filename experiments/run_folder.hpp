@@ -12,6 +12,7 @@ namespace surgeon {
 
 struct RunFolder {
   std::filesystem::path path;
+  std::string status = {};   // "done", "failed", "running"; "aborted", also of a run whose process is gone; "" unknown
   std::vector<std::pair<std::string, std::string>> options = {};   // name and value, as JSON writes it
   std::vector<Row> rows = {};                                      // in the order in which they were measured
 };

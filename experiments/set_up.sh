@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 # To build, to test, to draw, and the text that `surgeon train text` reads.
 packages=(g++ cmake ninja-build libxtensor-dev libxtensor-blas-dev libxsimd-dev libopenblas-dev librandom123-dev
-          zlib1g-dev libcli11-dev nlohmann-json3-dev libfmt-dev doctest-dev librapidcheck-dev libonnx-testdata
-          gnuplot-nox bible-kjv bible-kjv-text)
+          zlib1g-dev libcli11-dev nlohmann-json3-dev libtomlplusplus-dev libfmt-dev doctest-dev librapidcheck-dev
+          libonnx-testdata gnuplot-nox bible-kjv bible-kjv-text)
 log=$PWD/build/set_up.log
 text=build/share/attention_surgeon/king_james.txt   # where build/release/surgeon looks, and an installed one: ../share
 

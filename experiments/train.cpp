@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <sstream>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -27,6 +28,7 @@ struct Resumed {
   std::map<std::string, std::string> options = {};   // by name, as one would type them
   std::int64_t seed = 0, threads = 1;
   std::string dtype = "float32";
+  std::string kernels = {};                          // what kernels_here() said; empty in older checkpoints
   std::vector<Row> rows = {};                        // what the run had measured by then
 };
 
@@ -63,18 +65,23 @@ void add_options(Options& o, Knobs& k) {
 // What a run is told anew each time stays out.
 bool travels(const std::string& name) { return name != "--resume" && name != "--stop-after"; }
 
+// What decides the last bits besides the seed and the threads.
+std::string kernels_here() { return fmt::format("{}, {} {}", simd_level(), blas_version(), blas_core()); }
+
 std::string config_text(Options& o, std::uint64_t seed, Dtype dtype) {
-  std::string text = fmt::format("seed={}\ndtype={}\nthreads={}\n", seed, to_string(dtype), threads());
+  std::string text = fmt::format("seed={}\ndtype={}\nthreads={}\nkernels={}\n", seed, to_string(dtype), threads(),
+                                 kernels_here());
   for (const Options::Entry& e : o.entries())
     if (travels(e.name)) text += e.name + "=" + e.text() + "\n";
   return text;
 }
 
 fs::path checkpoint_of(const std::string& asked) {
-  if (!fs::exists(asked)) throw UsageError(fmt::format("--resume: {} does not exist", asked));
-  if (!fs::is_directory(asked)) return fs::canonical(asked);
+  std::error_code unknown;
+  if (!fs::exists(asked, unknown)) throw UsageError(fmt::format("--resume: {} does not exist", asked));
+  if (!fs::is_directory(asked, unknown)) return fs::canonical(asked);
   const fs::path last = fs::path(asked) / "checkpoints" / "last.safetensors";
-  if (!fs::exists(last)) throw UsageError(fmt::format("--resume: {} has no checkpoint", asked));
+  if (!fs::exists(last, unknown)) throw UsageError(fmt::format("--resume: {} has no checkpoint", asked));
   return fs::canonical(last);
 }
 
@@ -103,6 +110,7 @@ Resumed read_checkpoint(const fs::path& checkpoint) {
   of_run.add("seed", resumed.seed, "", {.low = 0});
   of_run.add("threads", resumed.threads, "", {.low = 1, .high = 1024});
   of_run.add("dtype", resumed.dtype, "", {.choices = {"float32", "float64"}});
+  of_run.add("kernels", resumed.kernels, "");
   for (Options::Entry& entry : of_run.entries()) set_from(resumed, entry);
   return resumed;
 }
@@ -278,6 +286,7 @@ class Run {
     const fs::path path = lab_.file(fmt::format("checkpoints/step-{:07}.safetensors", trainer_.done()));
     trainer_.save(path, config_);
     trainer_.save(lab_.file("checkpoints/last.safetensors"), config_);
+    lab_.settle();
     saved_at_ = trainer_.done();
     saved_.push_back(path);
     while (std::ssize(saved_) > k_.keep) {
@@ -317,6 +326,9 @@ Trainer& trainer_for(Lab& lab, Knobs& k) {
     set_threads(int(k.resumed->threads));   // sums are bit-equal only for the same number of threads
     lab.say(fmt::format("Resuming {} after step {}, with seed {} and {} thread{} as before.", k.resume,
                         k.trainer->done(), k.resumed->seed, threads(), threads() == 1 ? "" : "s"));
+    if (!k.resumed->kernels.empty() && k.resumed->kernels != kernels_here())
+      lab.warn(fmt::format("the checkpoint was made with {}, this is {}: the last bits of all numbers may differ from "
+                           "those of a run that was never stopped", k.resumed->kernels, kernels_here()));
     if (k.trainer->done() >= k.steps)
       lab.warn(fmt::format("the run has done its {} steps; raise --steps to go on", k.steps));
     if (k.trainer->done() > 0 && k.resumed->rows.empty())

@@ -172,7 +172,12 @@ void Trainer::save(const std::filesystem::path& path, const std::string& config)
 
 void Trainer::load(const std::filesystem::path& path) {
   const Progress progress = load_checkpoint(path, parameters_, *optimizer_);
-  guard_.restore(progress.extra["outliers"]);
+  try {
+    require(progress.extra.contains("outliers"), "it has no extra/outliers");
+    guard_.restore(progress.extra["outliers"]);
+  } catch (const std::logic_error& error) {
+    throw IoError(fmt::format("{}: not a checkpoint of surgeon train: {}", path.string(), error.what()));
+  }
   done_ = progress.step;
 }
 

@@ -1,8 +1,12 @@
 // What the kernels know of the machine, said to users.
 #include "framework/machine.hpp"
 
+#include <future>
 #include <stdexcept>
+#include <system_error>
+#include <thread>
 
+#include "framework/errors.hpp"
 #include "framework/kernels/dispatch.hpp"
 #include "framework/kernels/gemm.hpp"
 #include "framework/kernels/threads.hpp"
@@ -19,10 +23,33 @@ void set_threads(int n) {
 ThreadsGuard::ThreadsGuard(int n) : before_(threads()) { set_threads(n); }
 ThreadsGuard::~ThreadsGuard() { kernels::set_thread_count(before_); }
 
-std::string simd_level() {
-  constexpr const char* names[] = {"baseline", "x86-64-v3", "x86-64-v4"};
-  return names[int(kernels::isa())];
+namespace {
+
+// Throws unless n threads can live beside this one.
+void try_threads(int n) {
+  std::promise<void> go;
+  const std::shared_future<void> gone = go.get_future().share();
+  std::vector<std::thread> all;
+  std::string failure;
+  try {
+    while (std::ssize(all) < n) all.emplace_back([gone] { gone.wait(); });
+  } catch (const std::system_error& error) {
+    failure = error.code().message();
+  }
+  go.set_value();
+  for (std::thread& one : all) one.join();
+  require<std::runtime_error>(failure.empty(), "cannot start ", n + 1, " threads: ", failure);
 }
+
+}  // namespace
+
+void require_resources() {
+  kernels::reserve_blas_buffers(threads());
+  try_threads(threads() - 1);
+}
+
+std::vector<std::string> simd_levels() { return {"baseline", "x86-64-v3", "x86-64-v4"}; }
+std::string simd_level() { return simd_levels()[std::size_t(kernels::isa())]; }
 
 std::string blas_core() { return kernels::blas_core(); }
 std::string blas_version() { return kernels::blas_version(); }

@@ -3,8 +3,10 @@
 // Every file is written whole or not at all: into ".NAME.tmp" in the same folder, fsync, rename, fsync of the folder.
 // A process that is killed meanwhile leaves the old file as it was, and a temporary file that the next save takes over.
 // Every reader checks what it reads before it allocates memory: a hostile file is an IoError, never a crash.
+// What survives a power cut: whatever a call with Sync::now, save_... or sync_file has returned from.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <string>
@@ -20,6 +22,10 @@ namespace surgeon {
 // takes milliseconds: enough for a process that is killed, but a power cut may then lose the file.
 enum class Sync { now, later };
 void write_file(const std::filesystem::path& path, std::string_view bytes, Sync sync = Sync::now);
+void sync_file(const std::filesystem::path& path);   // waits until the disk has the file, or the folder's list of names
+// The bytes of a regular file, whole. IoError for pipes, devices and folders, which are not opened to wait for, and for
+// more than `most` bytes.
+std::string read_file(const std::filesystem::path& path, std::uint64_t most);
 
 // ---- safetensors: https://github.com/huggingface/safetensors, "Format" ---------------------------------------------
 

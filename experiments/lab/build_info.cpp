@@ -1,4 +1,4 @@
-// The one file that is compiled again after every commit; CMake defines what it returns.
+// CMake defines the version; git_hash() is in a file that cmake/git_hash.cmake writes.
 #include "experiments/lab/build_info.hpp"
 
 #include <filesystem>
@@ -9,7 +9,6 @@
 namespace surgeon {
 
 const char* version() noexcept { return SURGEON_VERSION; }
-const char* git_hash() noexcept { return SURGEON_GIT_HASH; }
 
 // Beside the program, wherever it was built or installed: build/release/surgeon looks in build/share/..., and
 // /usr/bin/surgeon in /usr/share/...

@@ -1,4 +1,5 @@
 // The command: one experiment or all of them, and the exit code.
+#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -6,17 +7,21 @@
 #include <deque>
 #include <iostream>
 #include <new>
+#include <stdexcept>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include "experiments/lab/folder.hpp"
 #include "experiments/lab/help.hpp"
+#include "experiments/lab/signals.hpp"
 #include "experiments/lab/words.hpp"
 #include "framework/machine.hpp"
 
 namespace surgeon {
 namespace {
 
-enum Exit { done = 0, failed = 1, usage = 2, aborted = 130 };
+enum Exit { done = 0, failed = 1, usage = 2, found = 3 };   // and 128 + the signal that stopped it
 
 // ---- The terminal --------------------------------------------------------------------------------------------------
 bool colour(const std::string& choice, const std::ostream& stream, int descriptor) {
@@ -33,13 +38,28 @@ Terminal terminal_for(const Settings& settings, std::ostream& out, std::ostream&
 
 // One line on stderr: "surgeon scaling: what went wrong".
 void complain(std::ostream& err, const Paint& paint, const std::string& who, const std::string& what) {
-  err << paint.red(printable(who + ": " + what)) << "\n" << std::flush;
+  err << paint.red(shortened(printable(who + ": " + what), longest_line)) << "\n" << std::flush;
+}
+
+// What went wrong, without the words of a library.
+std::string reason_of(const std::exception& error) {
+  if (dynamic_cast<const std::bad_alloc*>(&error) || dynamic_cast<const std::length_error*>(&error))
+    return "out of memory";
+  if (const auto* file = dynamic_cast<const std::filesystem::filesystem_error*>(&error))
+    return file->path1().string() + ": " + file->code().message();
+  return error.what();
+}
+
+// Whoever read our output has gone, as `head` does: nothing to complain about.
+bool reader_has_gone(const std::ostream& out) {
+  pollfd stdout_now{1, POLLOUT, 0};
+  return &out == &std::cout && poll(&stdout_now, 1, 0) == 1 && (stdout_now.revents & POLLERR);
 }
 
 // A result that could not be written is a failed run.
 int closed(int exit, const Program& program, const Terminal& terminal) {
   terminal.out << std::flush;
-  if (terminal.out || exit != done) return exit;
+  if (terminal.out || exit != done || reader_has_gone(terminal.out)) return exit;
   complain(terminal.err, terminal.error_paint, program.name, "cannot write to stdout");
   return failed;
 }
@@ -59,13 +79,16 @@ struct Prepared {
   Prepared(const Program& program, const Experiment& e, const Words& words) : experiment(&e) {
     settings.threads = threads();
     body = e.prepare(own);
-    add_common(common, settings, !has_seeds(own));
-    set_all({&own, &common}, settings, words, e.name, names_of(program));
+    add_common(common, settings);
+    set_all({&own, &common}, settings, words, e.name, program);
   }
   Prepared(const Prepared&) = delete;
 };
 
-struct Outcome { int exit = done; std::string status = "done", error = {}, summary = {}; };
+struct Outcome {
+  int exit = done;
+  std::string status = "done", error = {}, summary = {}, figures = {};
+};
 
 Outcome outcome_of(Prepared& p, Session& session) {
   try {
@@ -73,29 +96,40 @@ Outcome outcome_of(Prepared& p, Session& session) {
     if (session.failed()) return {failed, "failed", "a check failed"};
     return {};
   } catch (const Interrupted& e) {
-    return {aborted, "aborted", e.what()};
+    return {exit_of_signal(), "aborted", e.what()};
+  } catch (const Findings&) {
+    return {session.failed() ? failed : found};
   } catch (const UsageError& e) {
     return {usage, "failed", e.what()};
-  } catch (const std::bad_alloc&) {
-    return {failed, "failed", "out of memory"};
   } catch (const std::exception& e) {
-    return {failed, "failed", e.what()};
+    return {failed, "failed", reason_of(e)};
   }
 }
 
 Outcome run(const Program& program, Prepared& p, const Terminal& terminal, const std::string& typed,
-            const std::filesystem::path& folder) {
+            NewFolder& folder) {
   const ThreadsGuard threads_here(int(p.settings.threads));
-  Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder});
-  for (const Options::Entry& e : p.common.entries())
-    if (e.name == "--seeds" && e.given)
-      session.lab().warn(p.experiment->name + " makes a single draw, so --seeds has no effect");
+  Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder.path()});
+  folder.begun();
   Outcome outcome = outcome_of(p, session);
   outcome.summary = session.finish(outcome.status, outcome.error);
+  outcome.figures = session.figures();
   if (!outcome.error.empty())
     complain(terminal.err, terminal.error_paint, program.name + " " + p.experiment->name, outcome.error);
-  if (outcome.exit == usage) discard_folder(folder);   // what it was asked turned out to make no sense
+  if (outcome.exit == usage) folder.discard();   // what it was asked turned out to make no sense
   return outcome;
+}
+
+// Before anything is written: what would otherwise go wrong in the middle.
+void require_resources_for(const Settings& settings) {
+  const ThreadsGuard threads_here(int(settings.threads));
+  try {
+    require_resources();
+  } catch (const std::bad_alloc&) {
+    throw std::runtime_error(fmt::format("out of memory: no room for the buffers of {} thread{}{}", settings.threads,
+                                         settings.threads == 1 ? "" : "s",
+                                         settings.threads == 1 ? "" : "; try --threads 1"));
+  }
 }
 
 int run_one(const Program& program, const Experiment& e, const Words& words, std::ostream& out, std::ostream& err) {
@@ -105,15 +139,13 @@ int run_one(const Program& program, const Experiment& e, const Words& words, std
     out << help_of(program, e, p.own, p.common, terminal.paint);
     return closed(done, program, terminal);
   }
-  const auto folder = open_folder(p.settings, e.name);
-  const CatchInterrupt guard;
+  require_resources_for(p.settings);
+  const CatchSignals guard;
+  NewFolder folder(p.settings, e.name);
   const Outcome outcome = run(program, p, terminal, typed_line(program, e.name, words), folder);
   if (outcome.exit == usage) return usage;
   if (p.settings.json) out << outcome.summary;
-  else if (!terminal.silent) {
-    if (std::filesystem::exists(folder / "figures")) out << "Figures in " << (folder / "figures").string() << "\n";
-    out << "Results in " << folder.string() << "\n";
-  }
+  else if (!terminal.silent) out << outcome.figures << "Results in " << printable(folder.path().string()) << "\n";
   return closed(outcome.exit, program, terminal);
 }
 
@@ -123,35 +155,40 @@ Words words_for(const Experiment& e, const std::vector<Given>& typed) {
   Options own;
   e.prepare(own);
   Words words;
-  for (const auto& [entry, text] : typed)
-    if (entry->name != "--out" && entry->name != "--force" && (entry->name != "--seeds" || has_seeds(own)))
-      words.push_back(entry->name + "=" + text);
+  for (const Given& g : typed)
+    if (g.entry->name != "--out" && g.entry->name != "--force" && (g.entry->name != "--seeds" || has_seeds(own)))
+      words.push_back(g.entry->name + "=" + g.text);
   return words;
 }
 
-// One after another, each in a folder of its name; the worst exit code, and what goes into the summary.
-std::pair<int, Json> run_each(const Program& program, std::deque<Prepared>& prepared, const Terminal& terminal,
-                              const std::string& typed, const std::filesystem::path& folder) {
-  int exit = done;
-  Json results = Json::array();
+// Of all of them together: the worst exit code, what goes into the summary, the lines that name the figures.
+struct Together { int exit = done; Json results = Json::array(); std::string figures = {}; };
+
+// One after another, each in a folder of its name.
+Together run_each(const Program& program, std::deque<Prepared>& prepared, const Terminal& terminal,
+                  const std::string& typed, const Settings& settings, const NewFolder& all) {
+  Together together;
   for (Prepared& p : prepared) {
     const std::string heading = wrap("== " + p.experiment->name + ": " + p.experiment->question);
     if (!terminal.silent) terminal.out << terminal.paint.bold(heading) << "\n\n";
-    std::filesystem::create_directories(folder / p.experiment->name);
-    const Outcome outcome = run(program, p, terminal, typed, folder / p.experiment->name);
-    results.push_back(Json::parse(outcome.summary));
-    exit = std::max(exit, outcome.exit);
-    if (outcome.exit == aborted) break;
+    NewFolder folder(all, p.experiment->name, settings);
+    const Outcome outcome = run(program, p, terminal, typed, folder);
+    together.results.push_back(Json::parse(outcome.summary));
+    together.exit = std::max(together.exit, outcome.exit);
+    together.figures += outcome.figures;
+    if (Lab::interrupted()) together.exit = exit_of_signal();
+    if (Lab::interrupted()) break;
   }
-  return {exit, {{"experiments", results}}};
+  return together;
 }
 
 int run_all(const Program& program, const Words& words, std::ostream& out, std::ostream& err) {
   Settings settings;
   settings.threads = threads();
   Options common;
-  add_common(common, settings, true);
-  set_all({&common}, settings, words, "all", names_of(program));
+  add_common(common, settings);
+  add_seeds(common, settings);
+  set_all({&common}, settings, words, "all", program);
   const Terminal terminal = terminal_for(settings, out, err);
   if (settings.help) {
     out << general_help(program, common, terminal.paint);
@@ -161,17 +198,18 @@ int run_all(const Program& program, const Words& words, std::ostream& out, std::
   std::deque<Prepared> prepared;   // all of them first, so that a wrong word stops everything before it starts
   for (const Experiment& e : program.experiments)
     if (e.in_all) prepared.emplace_back(program, e, words_for(e, given));
-  const auto folder = open_folder(settings, "all");
-  const CatchInterrupt guard;
+  require_resources_for(settings);
+  const CatchSignals guard;
+  NewFolder folder(settings, "all");
   const std::string typed = typed_line(program, "all", words);
-  Session session(settings, terminal, {"all", typed, values_of({&common}), folder});
-  const auto [exit, results] = run_each(program, prepared, terminal, typed, folder);
-  const char* status = exit == done ? "done" : exit == aborted ? "aborted" : "failed";
-  const std::string summary = session.finish(status, "", results);
+  Session session(settings, terminal, {"all", typed, values_of({&common}), folder.path()});
+  folder.begun();
+  const Together all = run_each(program, prepared, terminal, typed, settings, folder);
+  const char* status = all.exit == done ? "done" : Lab::interrupted() ? "aborted" : "failed";
+  const std::string summary = session.finish(status, "", {{"experiments", all.results}});
   if (settings.json) out << summary;
-  else if (!terminal.silent)
-    out << "Figures in " << folder.string() << "/*/figures\nResults in " << folder.string() << "\n";
-  return closed(exit, program, terminal);
+  else if (!terminal.silent) out << all.figures << "Results in " << printable(folder.path().string()) << "\n";
+  return closed(all.exit, program, terminal);
 }
 
 // ---- Which ---------------------------------------------------------------------------------------------------------
@@ -186,8 +224,9 @@ int inform(const Program& program, const std::string& what, const Words& words, 
   Settings settings;
   settings.threads = threads();
   Options common;
-  add_common(common, settings, true);
-  set_all({&common}, settings, words, "", names_of(program));
+  add_common(common, settings);
+  add_seeds(common, settings);
+  set_all({&common}, settings, words, "", program);
   const Terminal terminal = terminal_for(settings, out, err);
   if (settings.help || what == "help") out << general_help(program, common, terminal.paint);
   else if (what == "--version") out << version_text(program);
@@ -215,6 +254,14 @@ int dispatch(const Program& program, const Words& args, std::ostream& out, std::
                                did_you_mean(first, names), program.name));
 }
 
+void check_environment() {
+  const char* asked = std::getenv("SURGEON_SIMD");
+  const std::vector<std::string> levels = simd_levels();
+  if (!asked || !*asked || std::find(levels.begin(), levels.end(), asked) != levels.end()) return;
+  throw UsageError(fmt::format("SURGEON_SIMD must be one of {}, not \"{}\"{}", fmt::join(levels, ", "),
+                               as_typed(asked), did_you_mean(asked, levels)));
+}
+
 }  // namespace
 
 int surgeon_command(const std::vector<Experiment>& experiments, const Words& args, std::ostream& out, std::ostream& err,
@@ -222,12 +269,13 @@ int surgeon_command(const std::vector<Experiment>& experiments, const Words& arg
   const Program program{program_name, experiments};
   const std::string who = program_name + (!args.empty() && find(program, args[0]) ? " " + args[0] : "");
   try {
+    check_environment();
     return dispatch(program, args, out, err);
   } catch (const UsageError& error) {
     complain(err, {}, who, error.what());
     return usage;
   } catch (const std::exception& error) {
-    complain(err, {}, who, error.what());
+    complain(err, {}, who, reason_of(error));
     return failed;
   }
 }

@@ -77,7 +77,8 @@ std::string general_help(const Program& program, Options& common, const Paint& p
   text += section("Common options", option_lines(common), paint);
   return text + "\n" +
          wrap("Each run leaves a folder with its numbers, figures and settings. Exit codes: 0 done; 1 the run failed "
-              "or one of its checks did; 2 wrong usage; 130 interrupted.") +
+              "or one of its checks did; 2 wrong usage; 3 done, and it found what it looks for (compare: a "
+              "difference); 130 interrupted (143 by SIGTERM, 129 by SIGHUP).") +
          "\n";
 }
 

@@ -1,6 +1,8 @@
 // Options: from text to the variables of an experiment. Lists, ranges, limits, and one clear line when text is wrong.
+#include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 #include <type_traits>
 
 #include <fmt/format.h>
@@ -22,8 +24,11 @@ T parse_number(const std::string& name, const std::string& text) {
   const char* begin = text.c_str() + (text.size() > 1 && text[0] == '+' ? 1 : 0);
   const char* end = text.c_str() + text.size();
   const auto [stop, error] = std::from_chars(begin, end, value);
-  if (error == std::errc::result_out_of_range)
-    throw UsageError(fmt::format("{}: {} is out of range", name, as_typed(text)));
+  if (error == std::errc::result_out_of_range) {
+    const bool small = std::is_floating_point_v<T> && std::abs(std::strtod(begin, nullptr)) < 1;
+    throw UsageError(fmt::format("{}: {} is {}", name, as_typed(text),
+                                 small ? "so small that it would be read as 0" : "out of range"));
+  }
   const bool read = error == std::errc() && stop == end && std::isfinite(double(value));
   if (!read) throw UsageError(fmt::format("{}: \"{}\" is not {}", name, as_typed(text), kind<T>));
   return value;
@@ -54,9 +59,11 @@ template <class T>
 std::vector<T> expand(const std::string& name, const std::string& text) {
   const std::vector<std::string> parts = split(text, ':');
   if (parts.size() == 1) return {parse_number<T>(name, text)};
-  if (parts.size() > 3)
-    throw UsageError(fmt::format("{}: \"{}\" is not a range; write first:last, first:last:step or "
-                                 "first:last:xfactor", name, as_typed(text)));
+  const bool empty = std::any_of(parts.begin(), parts.end(), [](const auto& part) { return part.empty(); });
+  if (parts.size() > 3 || empty || parts.back() == "x")
+    throw UsageError(fmt::format("{}: \"{}\" is not a range{}; write first:last, first:last:step or "
+                                 "first:last:xfactor", name, as_typed(text),
+                                 parts.size() > 3 ? "" : empty ? ": a part is empty" : ": no factor follows the x"));
   const bool multiply = parts.size() == 3 && parts[2].starts_with("x");
   const double first = double(parse_number<T>(name, parts[0])), last = double(parse_number<T>(name, parts[1]));
   const double step = parts.size() == 2 ? 1 : parse_number<double>(name, parts[2].substr(multiply ? 1 : 0));

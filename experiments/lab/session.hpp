@@ -44,7 +44,7 @@ struct Plan {
   std::string experiment;
   std::string typed;                 // the command line, as one could type it again
   Json config;                       // every option with its value
-  std::filesystem::path folder;      // made by open_folder
+  std::filesystem::path folder;      // of a NewFolder
 };
 
 struct Lab::State {
@@ -56,6 +56,7 @@ struct Lab::State {
   Json rows = Json::array(), result = Json::object(), checks = Json::array(), verdicts = Json::array();
   bool failed = false;
   std::set<std::string> warned;
+  std::vector<std::string> figures;  // names of those begun
   Plotter plotter;
   std::string started;
   std::chrono::steady_clock::time_point start = std::chrono::steady_clock::now();
@@ -66,6 +67,7 @@ struct Lab::State {
 
   void clear_progress();
   void log_line(const std::string& text);
+  void tell(const std::string& text, const std::string& painted);   // into run.log, and to the reader
   void write_csv_again(const std::filesystem::path& folder);
 };
 
@@ -78,6 +80,7 @@ class Session {
   // `more` is added to the summary.
   std::string finish(const std::string& status, const std::string& error, const Json& more = Json::object());
   bool failed() const { return lab_.state_->failed; }
+  std::string figures() const;   // once finished: a line for the reader that names those drawn; empty when there are none
 
  private:
   Json meta(const std::string& status, const std::string& error) const;
@@ -85,20 +88,6 @@ class Session {
   Lab lab_;
 };
 
-// A new run folder: --out, or runs/<date>_<time>_<experiment> with runs/latest pointing at it. UsageError when --out
-// is not empty and there is no --force; std::runtime_error when it cannot be made, and then nothing was made.
-std::filesystem::path open_folder(const Settings& settings, const std::string& experiment);
-// Removes the files of a Session, and the folder when that leaves it empty.
-void discard_folder(const std::filesystem::path& folder);
 std::string json_text(const Json& object);   // one line for each entry, one for each row
-
-// While one lives, Ctrl-C sets Lab::interrupted() instead of ending the process; the second one ends it.
-class CatchInterrupt {
- public:
-  CatchInterrupt();
-  ~CatchInterrupt();
-  CatchInterrupt(const CatchInterrupt&) = delete;
-  CatchInterrupt& operator=(const CatchInterrupt&) = delete;
-};
 
 }  // namespace surgeon

@@ -109,7 +109,20 @@ Table table_of(const Heatmap& map, const std::string& title) {
   return table;
 }
 
-std::string render(const Table& table, const Paint& paint) {
+namespace {
+
+Table without_actions(Table table) {
+  table.title = printable_lines(table.title);
+  for (std::string& cell : table.header) cell = printable(cell);
+  for (auto& row : table.rows)
+    for (std::string& cell : row) cell = printable(cell);
+  return table;
+}
+
+}  // namespace
+
+std::string render(const Table& raw, const Paint& paint) {
+  const Table table = without_actions(raw);
   const std::vector<Column> columns = columns_of(table);
   std::string text = table.title.empty() ? "" : wrap(table.title) + "\n";
   if (columns.empty()) return text;

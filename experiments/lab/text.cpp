@@ -35,16 +35,6 @@ std::string wrap(const std::string& text, std::size_t indent) {
   return result + line;
 }
 
-std::string printable(const std::string& text) {
-  std::string result;
-  for (const char c : text) {
-    const bool control = (c >= 0 && c < ' ') || c == '\x7f';
-    if (control) result += fmt::format("\\x{:02x}", int(c));
-    else result += c;
-  }
-  return result;
-}
-
 std::string as_typed(const std::string& word) {
   if (letters_in(word) <= 80) return word;
   std::size_t end = 0;
@@ -53,6 +43,7 @@ std::string as_typed(const std::string& word) {
 }
 
 std::string nearest(const std::string& typed, const std::vector<std::string>& names) {
+  if (typed.size() > 100) return "";   // no name is as long
   std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, typed.size() / 3) + 1;
   for (const std::string& name : names) {

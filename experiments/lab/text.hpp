@@ -1,6 +1,7 @@
 // Text for a terminal of 80 columns: bold and dim where the terminal wants them, wrapping, tables, the nearest name.
 #pragma once
 
+#include <cstddef>
 #include <string>
 #include <vector>
 
@@ -22,9 +23,10 @@ struct Paint {
   }
 };
 
+inline constexpr std::size_t longest_line = 1000;   // characters of an error or a warning
+
 std::string render(const Table& table, const Paint& paint);
 std::string wrap(const std::string& text, std::size_t indent = 0);   // no newline at the end; keeps those inside
-std::string printable(const std::string& text);   // control characters as \x1b, so that none reaches a terminal
 std::string as_typed(const std::string& word);    // the user's word for a message: shortened past 80 characters
 // The name most like the one typed, or "" when none is near.
 std::string nearest(const std::string& typed, const std::vector<std::string>& names);

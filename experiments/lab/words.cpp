@@ -1,16 +1,17 @@
-// From words to options. CLI11 reads the command line and the TOML file; which word wins, and what the error says when
-// one is wrong, is decided here.
+// From words to options. CLI11 reads the command line, config_file the TOML file; which word wins, and what the error
+// says when one is wrong, is decided here.
 #include "experiments/lab/words.hpp"
 
 #include <algorithm>
 #include <cctype>
 #include <deque>
-#include <filesystem>
-#include <fstream>
+#include <map>
 #include <utility>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
+
+#include "experiments/lab/config_file.hpp"
 
 namespace surgeon {
 namespace {
@@ -38,10 +39,12 @@ std::string typed_line(const Program& program, const std::string& first, const W
   return line;
 }
 
-void add_common(Options& o, Settings& s, bool with_seeds) {
+void add_seeds(Options& o, Settings& s) {
+  o.add("--seeds", s.seeds, "number of draws, for experiments that average over draws", {.low = 1, .high = 1e9});
+}
+
+void add_common(Options& o, Settings& s) {
   o.add("--seed", s.seed, "seed for all random numbers", {.low = 0});
-  if (with_seeds)
-    o.add("--seeds", s.seeds, "number of draws, for experiments that average over draws", {.low = 1, .high = 1e9});
   o.add("--dtype", s.dtype, "number type of the tensors", {.choices = {"float32", "float64"}});
   o.add("--threads", s.threads, "number of threads to use", {.low = 1, .high = 1024});
   o.add("--out", s.out, "run folder (default: a new one under runs/)");
@@ -106,65 +109,86 @@ std::vector<Given> read_words(const std::vector<Options*>& all, const Words& wor
 
 namespace {
 
+// Whether some experiment has this option, so that it may stand at the top of a file for all.
+bool known_to_some(const Program& program, const std::string& key) {
+  for (const Experiment& e : program.experiments) {
+    Options own;
+    e.prepare(own);
+    for (const Options::Entry& entry : own.entries())
+      if (key_of(entry.name) == key) return true;
+  }
+  return false;
+}
+
+Options::Entry* find(const std::vector<Options*>& all, const std::string& key) {
+  for (Options* options : all)
+    for (Options::Entry& e : options->entries())
+      if (key_of(e.name) == key) return &e;
+  return nullptr;
+}
+
+void check_section(const Setting& setting, const std::string& where, const Words& experiments) {
+  const std::string& section = setting.section;
+  if (section.empty() || section == "all" ||
+      std::find(experiments.begin(), experiments.end(), section) != experiments.end())
+    return;
+  throw UsageError(
+      fmt::format("{}unknown section [{}]{}", where, as_typed(section), did_you_mean(section, experiments)));
+}
+
 // What the file gives to this experiment: keys at the top, and those under [its name], which win.
 std::vector<Given> read_file(const std::vector<Options*>& all, const std::string& path, const std::string& experiment,
-                             const Words& experiments) {
-  std::ifstream file(path);
-  if (!file || std::filesystem::is_directory(path)) throw UsageError(fmt::format("--config: cannot read {}", path));
-  std::vector<CLI::ConfigItem> items;
-  try {
-    items = CLI::ConfigTOML().from_config(file);
-  } catch (const std::exception& error) {
-    throw UsageError(fmt::format("--config: {}: {}", path, error.what()));
-  }
+                             const Program& program) {
   std::vector<Given> top, own;
-  for (const CLI::ConfigItem& item : items) {
-    const std::string section = item.parents.empty() ? "" : item.parents.front();
-    if (!section.empty() && section != "all" &&
-        std::find(experiments.begin(), experiments.end(), section) == experiments.end())
-      throw UsageError(
-          fmt::format("--config: {}: unknown section [{}]{}", path, section, did_you_mean(section, experiments)));
-    if (item.name == "++" || item.name == "--" || (!section.empty() && section != experiment)) continue;
-    Options::Entry* entry = nullptr;
-    for (Options* options : all)
-      for (Options::Entry& e : options->entries())
-        if (key_of(e.name) == key_of(item.name)) entry = &e;
-    if (!entry) {
-      // At the top it may be meant for another experiment; a name that none of ours resembles is let pass there.
-      const std::string near = did_you_mean("--" + item.name, names_of(all));
-      if (section.empty() && near.empty()) continue;
-      throw UsageError(fmt::format("--config: {}: unknown option {}{}", path, item.name, near));
-    }
-    std::string text;
-    for (const std::string& input : item.inputs) text += (text.empty() ? "" : ",") + input;
-    (section.empty() ? top : own).push_back({entry, text});
+  std::map<std::pair<std::string, std::string>, std::int64_t> seen;   // section and key; the line
+  for (const Setting& setting : read_config_file(path)) {
+    const std::string where = fmt::format("--config: {}, line {}: ", path, setting.line), key = key_of(setting.name);
+    check_section(setting, where, names_of(program));
+    const auto [first, fresh] = seen.emplace(std::pair{setting.section, key}, setting.line);
+    if (!fresh)
+      throw UsageError(fmt::format("{}{} has a value already, in line {}", where, as_typed(setting.name),
+                                   first->second));
+    if (!setting.section.empty() && setting.section != experiment) continue;
+    Options::Entry* entry = find(all, key);
+    if (entry) (setting.section.empty() ? top : own).push_back({entry, setting.text, where});
+    else if (!setting.section.empty() || !known_to_some(program, key))
+      throw UsageError(fmt::format("{}unknown option {}{}", where, as_typed(setting.name),
+                                   did_you_mean("--" + setting.name, names_of(all))));
   }
   top.insert(top.end(), own.begin(), own.end());
   return top;
+}
+
+void set(const Given& given) {
+  try {
+    given.entry->set(given.text);
+  } catch (const UsageError& error) {
+    throw UsageError(given.where + error.what());
+  }
 }
 
 }  // namespace
 
 // Later wins: default, quick preset, file, command line.
 void set_all(const std::vector<Options*>& all, Settings& settings, const Words& words, const std::string& experiment,
-             const Words& experiments) {
+             const Program& program) {
   const std::vector<Given> typed = read_words(all, words);
   for (const Given& g : typed)
     if (g.entry->name == "--config" || g.entry->name == "--preset" || g.entry->name == "--help") g.entry->set(g.text);
   if (settings.help) return;
   std::vector<Given> filed;
-  if (!settings.config.empty()) filed = read_file(all, settings.config, experiment, experiments);
+  if (!settings.config.empty()) filed = read_file(all, settings.config, experiment, program);
   const bool preset_typed =
       std::any_of(typed.begin(), typed.end(), [](const Given& g) { return g.entry->name == "--preset"; });
   for (const Given& g : filed)
-    if (g.entry->name == "--preset" && !preset_typed) g.entry->set(g.text);
+    if (g.entry->name == "--preset" && !preset_typed) set(g);
   if (settings.preset == "quick")
     for (Options* options : all)
       for (Options::Entry& e : options->entries())
         if (!e.quick.empty()) e.set(e.quick);
   for (const std::vector<Given>& list : {filed, typed})
     for (const Given& g : list) {
-      g.entry->set(g.text);
+      set(g);
       g.entry->given = true;
     }
   for (Options* options : all) options->check();

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -11,7 +9,9 @@
 
 #include <fmt/format.h>
 
+#include "experiments/format.hpp"
 #include "experiments/lab.hpp"
+#include "framework/serialize.hpp"
 
 namespace surgeon {
 namespace {
@@ -118,23 +118,13 @@ Task majority_task(std::int64_t symbols, std::int64_t T) {
 }
 
 // ---- Text ----------------------------------------------------------------------------------------------------------
-// The code points, or nothing when it is not UTF-8 (RFC 3629: no overlong forms, no surrogates).
+// The code points, or nothing when it is not UTF-8.
 std::optional<std::u32string> decoded(const std::string& bytes) {
   std::u32string text;
   for (std::size_t i = 0; i < bytes.size();) {
-    const auto first = static_cast<unsigned char>(bytes[i]);
-    const int more = first < 0x80 ? 0 : first >> 5 == 6 ? 1 : first >> 4 == 14 ? 2 : first >> 3 == 30 ? 3 : -1;
-    if (more < 0 || i + std::size_t(more) >= bytes.size()) return {};
-    char32_t c = more == 0 ? first : first & (0x3f >> more);
-    for (int k = 1; k <= more; ++k) {
-      const auto next = static_cast<unsigned char>(bytes[i + std::size_t(k)]);
-      if (next >> 6 != 2) return {};
-      c = c << 6 | (next & 0x3f);
-    }
-    static constexpr char32_t smallest[] = {0, 0x80, 0x800, 0x10000};
-    if (c < smallest[more] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return {};
-    text.push_back(c);
-    i += std::size_t(more) + 1;
+    const std::optional<char32_t> c = next_character(bytes, i);
+    if (!c) return {};
+    text.push_back(*c);
   }
   return text;
 }
@@ -148,14 +138,20 @@ std::string encoded(char32_t c) {
   return bytes;
 }
 
-std::string read_bytes(const std::string& path, bool ours) {
-  std::ifstream file;
-  if (std::filesystem::is_regular_file(path)) file.open(path, std::ios::binary);
-  if (!file.is_open())
-    throw UsageError(ours ? fmt::format("{} is missing: ./experiments/run.sh downloads it; or name a text by --file",
-                                        path)
-                          : fmt::format("--file: cannot read {}", path));
-  std::string bytes{std::istreambuf_iterator<char>(file), {}};
+constexpr std::uint64_t longest_text = std::uint64_t{1} << 30;
+
+std::string read_text(const std::string& asked) {
+  const std::string path = asked.empty() ? king_james_text() : asked;
+  if (asked.empty() && !std::filesystem::exists(path))
+    throw UsageError(fmt::format("the King James text is not installed ({} is missing); name a text of your own with "
+                                 "--file, or in a clone of the repository run ./experiments/run.sh, which makes it",
+                                 path));
+  std::string bytes;
+  try {
+    bytes = read_file(path, longest_text);
+  } catch (const IoError& error) {
+    throw UsageError(fmt::format("--file: {}", error.what()));
+  }
   if (bytes.empty()) throw UsageError(fmt::format("--file: {} is empty", path));
   return bytes;
 }
@@ -190,7 +186,7 @@ Text text_of(const std::string& bytes) {
 
 Task text_task(const std::string& asked, std::int64_t T) {
   const std::string path = asked.empty() ? king_james_text() : asked;
-  const Text text = text_of(read_bytes(path, asked.empty()));
+  const Text text = text_of(read_text(asked));
   const std::int64_t size = std::ssize(*text.tokens), held_out = std::max(size / 10, T + 1);
   if (size - held_out < T + 1)
     throw UsageError(fmt::format("--file: {} has {} characters; training and testing on {} tokens needs at least {}",

@@ -15,7 +15,7 @@ Isa best_isa() noexcept {
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
   const char* asked = std::getenv("SURGEON_SIMD");
-  const std::string_view level = asked ? asked : "x86-64-v4";
+  const std::string_view level = asked && *asked ? asked : "x86-64-v4";
   if (v4 && level == "x86-64-v4") return Isa::v4;
   if (v3 && level != "baseline") return Isa::v3;
 #endif

@@ -2,9 +2,14 @@
 #include "framework/kernels/gemm.hpp"
 
 #include <cblas.h>
+#include <pthread.h>
+#include <sys/mman.h>
 
 #include <algorithm>
+#include <mutex>
+#include <new>
 #include <sstream>
+#include <vector>
 
 #include "framework/kernels/threads.hpp"
 
@@ -15,12 +20,17 @@ extern "C" {
 char* openblas_get_corename(void);
 char* openblas_get_config(void);
 void openblas_set_num_threads(int);
+// Its own, but exported; where they are missing, buffers are mapped at the first product.
+__attribute__((weak)) void* blas_memory_alloc(int);
+__attribute__((weak)) void blas_memory_free(void*);
 }
 #else
 namespace {
 const char* openblas_get_corename() { return "unknown"; }
 const char* openblas_get_config() { return "unknown BLAS"; }
 void openblas_set_num_threads(int) {}
+void* (*blas_memory_alloc)(int) = nullptr;
+void (*blas_memory_free)(void*) = nullptr;
 }  // namespace
 #endif
 
@@ -34,8 +44,56 @@ std::string blas_version() {
 }
 
 void hold_blas_at_one_thread() {
-  static const bool done = (openblas_set_num_threads(1), true);
+  static const bool done = (openblas_set_num_threads(1), reserve_blas_buffers(thread_count()), true);
   (void)done;
+}
+
+namespace {
+
+constexpr std::size_t blas_buffer = std::size_t{132} << 20;   // 128 MiB on x86-64 and ARM, and what lies around it
+constexpr int most_reserved = 64;   // as many threads as OpenBLAS is sure to have room for in its table
+
+std::size_t stack_size() noexcept {
+  pthread_attr_t attributes;
+  std::size_t size = 0;
+  if (::pthread_getattr_default_np(&attributes) != 0) return std::size_t{8} << 20;
+  ::pthread_attr_getstacksize(&attributes, &size);
+  ::pthread_attr_destroy(&attributes);
+  return size;
+}
+
+// Throws std::bad_alloc unless that many mappings of these sizes can live at once.
+void try_mappings(int n, std::size_t bytes) {
+  std::vector<void*> mapped;
+  mapped.reserve(std::size_t(n));
+  while (std::ssize(mapped) < n) {
+    void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at == MAP_FAILED) break;
+    mapped.push_back(at);
+  }
+  const bool all = std::ssize(mapped) == n;
+  for (void* at : mapped) ::munmap(at, bytes);
+  if (!all) throw std::bad_alloc();
+}
+
+}  // namespace
+
+void reserve_blas_buffers(int n) {
+#ifdef SURGEON_OPENBLAS
+  static std::mutex lock;
+  static int reserved = 0;
+  const std::lock_guard guard(lock);
+  n = std::min(n, most_reserved);
+  if (n <= reserved) return;
+  try_mappings(n - reserved, blas_buffer + stack_size());
+  std::vector<void*> buffers;
+  if (blas_memory_alloc && blas_memory_free)
+    while (std::ssize(buffers) < n) buffers.push_back(blas_memory_alloc(0));
+  for (void* buffer : buffers) blas_memory_free(buffer);   // it keeps them for the next ones who ask
+  reserved = n;
+#else
+  (void)n;
+#endif
 }
 
 namespace {

@@ -13,6 +13,9 @@ std::string blas_core();      // the kernel set that OpenBLAS chose
 std::string blas_version();   // "OpenBLAS 0.3.21"
 // Our own threads do the dividing; OpenBLAS's would fight them. gemm does it by itself, LAPACK's callers must.
 void hold_blas_at_one_thread();
+// OpenBLAS maps a buffer for each thread that multiplies, and where there is no memory for it, it tries for ever. This
+// has it map them now, after a trial: std::bad_alloc when there is no room for those of n threads and their stacks.
+void reserve_blas_buffers(int n);
 
 enum class Transposed : bool { no, yes };
 

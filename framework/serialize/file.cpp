@@ -27,15 +27,6 @@ namespace {
 
 fs::path folder_of(const fs::path& path) { return path.has_parent_path() ? path.parent_path() : fs::path("."); }
 
-// A rename is on the disk only when the folder is.
-void sync_folder(const fs::path& folder) {
-  const int descriptor = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (descriptor < 0) fail_with_errno(folder, "cannot open the folder");
-  const int failed = ::fsync(descriptor);
-  ::close(descriptor);
-  if (failed && errno != EINVAL) fail_with_errno(folder, "cannot sync the folder");   // EINVAL: this one cannot
-}
-
 }  // namespace
 
 // ---- Writing -------------------------------------------------------------------------------------------------------
@@ -83,7 +74,7 @@ void NewFile::commit(Sync sync) {
   if (sync == Sync::now && ::fsync(descriptor_) != 0) fail_with_errno(path_, "cannot be written");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail_with_errno(path_, "cannot be replaced");
   ::close(std::exchange(descriptor_, -1));
-  if (sync == Sync::now) sync_folder(folder_of(path_));
+  if (sync == Sync::now) sync_file(folder_of(path_));   // a rename is on the disk only when the folder is
 }
 
 // ---- Reading -------------------------------------------------------------------------------------------------------
@@ -103,16 +94,22 @@ OldFile::OldFile(const fs::path& path) : path_(path) {
 
 OldFile::~OldFile() { ::close(descriptor_); }
 
+std::size_t OldFile::read_some(std::uint64_t offset, void* into, std::size_t bytes) const {
+  for (;;) {
+    const ssize_t got = ::pread(descriptor_, into, bytes, off_t(offset));
+    if (got >= 0) return std::size_t(got);
+    if (errno != EINTR) fail_with_errno(path_, "cannot be read");
+  }
+}
+
 void OldFile::read(std::uint64_t offset, void* into, std::size_t bytes) const {
   char* to = static_cast<char*>(into);
   while (bytes > 0) {
-    const ssize_t got = ::pread(descriptor_, to, bytes, off_t(offset));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) fail_with_errno(path_, "cannot be read");
+    const std::size_t got = read_some(offset, to, bytes);
     if (got == 0) fail(path_, "ends too early, at byte ", offset);
     to += got;
-    offset += std::uint64_t(got);
-    bytes -= std::size_t(got);
+    offset += got;
+    bytes -= got;
   }
 }
 
@@ -244,3 +241,13 @@ Tensor read_tensor(Region& region, const Format& format, const Shape& shape) try
 }
 
 }  // namespace surgeon::detail
+
+void surgeon::sync_file(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  if (descriptor < 0) detail::fail_with_errno(path, "cannot be opened");
+  const int failed = ::fsync(descriptor);
+  const int why = errno;   // EINVAL: this one cannot
+  ::close(descriptor);
+  errno = why;
+  if (failed && why != EINVAL) detail::fail_with_errno(path, "cannot be written");
+}

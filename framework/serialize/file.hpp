@@ -54,6 +54,7 @@ class OldFile {
   std::uint64_t size() const noexcept { return size_; }
   const std::filesystem::path& path() const noexcept { return path_; }
   void read(std::uint64_t offset, void* into, std::size_t bytes) const;
+  std::size_t read_some(std::uint64_t offset, void* into, std::size_t bytes) const;   // 0 at the end
 
  private:
   std::filesystem::path path_;
