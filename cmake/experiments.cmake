@@ -20,7 +20,7 @@ set(lab_sources ${sources})
 surgeon_library(lab "${lab_sources}" "${headers}")
 target_link_libraries(surgeon_lab PUBLIC surgeon_framework PRIVATE fmt::fmt
                       $<BUILD_INTERFACE:CLI11::CLI11> $<BUILD_INTERFACE:nlohmann_json::nlohmann_json>)
-set_property(SOURCE experiments/lab/config_file.cpp PROPERTY INCLUDE_DIRECTORIES ${SURGEON_TOMLPLUSPLUS_FOLDER})
+target_include_directories(surgeon_lab PRIVATE ${SURGEON_TOMLPLUSPLUS_FOLDER})
 
 # Which tree this is, asked at each build; only one small file is compiled again when the answer changes.
 find_package(Git QUIET)

@@ -28,6 +28,11 @@ add_test(NAME scale_of_one COMMAND ${CMAKE_CXX_COMPILER} -std=c++20 -fsyntax-onl
          ${PROJECT_SOURCE_DIR}/tests/consumer/scale_of_one.cpp)
 set_tests_properties(scale_of_one PROPERTIES LABELS package PASS_REGULAR_EXPRESSION "write .scale = true for 1/sqrt")
 
+# ---- The program from outside ----------------------------------------------------------------------------------------
+add_test(NAME command COMMAND ${PROJECT_SOURCE_DIR}/tests/command.sh $<TARGET_FILE:surgeon>
+         $<$<BOOL:$<FILTER:${CMAKE_CXX_FLAGS},INCLUDE,-fsanitize>>:no-limits>)
+set_tests_properties(command PROPERTIES TIMEOUT 600 LABELS unit)
+
 # ---- Installed, then used by projects that know nothing else ---------------------------------------------------------
 set(prefix ${PROJECT_BINARY_DIR}/consumer/prefix)
 find_program(CCACHE ccache)

@@ -221,8 +221,8 @@ Experiment compare() {
   return {"compare",
           "Where do two runs first differ?",
           "Reads two run folders and reports the options that differ, the first row and number that differ, and the "
-          "weights that differ in checkpoints of the same step. Draws both loss curves. The exit code is 3 when numbers "
-          "or weights differ by more than --tolerance, or the runs have no row in common.",
+          "weights that differ in checkpoints of the same step. Draws both loss curves. The exit code is 3 when "
+          "numbers or weights differ by more than --tolerance, or the runs have no row in common.",
           {"surgeon compare runs/one runs/two", "surgeon compare runs/one runs/two --json"},
           knobs<Knobs>(options, run),
           false};

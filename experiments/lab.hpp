@@ -39,10 +39,10 @@ namespace surgeon {
 
 // ---- Errors: each is one line on stderr and an exit code -----------------------------------------------------------
 struct UsageError : std::invalid_argument { using std::invalid_argument::invalid_argument; };   // exit 2
-struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("interrupted") {} };   // exit 130, 143, 129
+struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("interrupted") {} };   // 130, 143, 129
 // Anything else that leaves an experiment, and a failed Lab::check: exit 1.
-// Not an error: what an experiment throws last when it found what it looks for (compare: a difference). The run is done,
-// with exit 3 and no line on stderr.
+// Not an error: what an experiment throws last when it found what it looks for (compare: a difference). The run is
+// done, with exit 3 and no line on stderr.
 struct Findings : std::exception {};
 
 // ---- Options -------------------------------------------------------------------------------------------------------
@@ -200,8 +200,8 @@ bool run_is_going_on(const std::filesystem::path& folder);
 std::string king_james_text();
 
 // The whole command. `args` comes without the program's name, which is shown in help and errors. Returns the exit code:
-// 0 done, 1 failed, 2 wrong usage, 3 done with Findings, 130 interrupted (143, 129: by SIGTERM, SIGHUP). Progress and colour appear only where `out` and `err` are std::cout
-// and std::cerr on a terminal.
+// 0 done, 1 failed, 2 wrong usage, 3 done with Findings, 130 interrupted (143, 129: by SIGTERM, SIGHUP). Progress and
+// colour appear only where `out` and `err` are std::cout and std::cerr on a terminal.
 int surgeon_command(const std::vector<Experiment>& experiments, const std::vector<std::string>& args, std::ostream& out,
                     std::ostream& err, const std::string& program = "surgeon");
 

@@ -1,6 +1,6 @@
 // What this process runs on, and its one setting: how many threads the kernels may use. The same numbers, bit for bit,
-// come from the same number of threads, instruction set and BLAS core; inside an OpenMP loop of one's own, kernels run on
-// one thread, with the bits of one thread.
+// come from the same number of threads, instruction set and BLAS core; inside an OpenMP loop of one's own, kernels run
+// on one thread, with the bits of one thread.
 #pragma once
 
 #include <string>
@@ -23,8 +23,8 @@ class ThreadsGuard {
   int before_;
 };
 
-// Tries whether threads() threads can start, and takes their buffers for matrix products now instead of in the middle of
-// the work, where OpenBLAS would wait for memory for ever: std::runtime_error, std::bad_alloc.
+// Tries whether threads() threads can start, and takes their buffers for matrix products now instead of in the middle
+// of the work, where OpenBLAS would wait for memory for ever: std::runtime_error, std::bad_alloc.
 void require_resources();
 
 std::string simd_level();        // "x86-64-v4", "x86-64-v3" or "baseline"; SURGEON_SIMD in the environment can lower it

@@ -18,11 +18,11 @@
 
 namespace surgeon {
 
-// Writes text, or any bytes, whole or not at all, as everything below does. Sync::later does not wait for the disk, which
+// Writes text, or any bytes, whole or not at all, as all below does. Sync::later does not wait for the disk, which
 // takes milliseconds: enough for a process that is killed, but a power cut may then lose the file.
 enum class Sync { now, later };
 void write_file(const std::filesystem::path& path, std::string_view bytes, Sync sync = Sync::now);
-void sync_file(const std::filesystem::path& path);   // waits until the disk has the file, or the folder's list of names
+void sync_file(const std::filesystem::path& path);   // waits until the disk has the file, or a folder's names
 // The bytes of a regular file, whole. IoError for pipes, devices and folders, which are not opened to wait for, and for
 // more than `most` bytes.
 std::string read_file(const std::filesystem::path& path, std::uint64_t most);

@@ -89,6 +89,26 @@ TEST_SUITE("saving") {
     CHECK(read_bytes(folder / "target") == "new");
   }
 
+  TEST_CASE("files: reading whole ones stops at a limit, and believes no size that is said") {
+    const Folder folder;
+    const std::string bytes("a\0b\n", 4);
+    write_file(folder / "x", bytes);
+    sync_file(folder / "x");
+    sync_file(folder.path);
+    CHECK(read_file(folder / "x", 4) == bytes);
+    CHECK(read_file(folder / "x", 1'000'000) == bytes);
+    CHECK_THROWS_WITH_AS(read_file(folder / "x", 3), ((folder / "x").string() + ": has more than 3 bytes").c_str(),
+                         IoError);
+    write_file(folder / "empty", "");
+    CHECK(read_file(folder / "empty", 0) == "");
+    CHECK(read_file("/proc/self/status", 1'000'000).starts_with("Name:"));   // of 0 bytes, as it says
+    CHECK_THROWS_AS(read_file("/proc/self/status", 10), IoError);
+    REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+    for (const fs::path& odd : {folder / "pipe", folder.path, fs::path("/dev/zero"), folder / "none"})
+      CHECK_THROWS_AS(read_file(odd, 10), IoError);
+    CHECK_THROWS_AS(sync_file(folder / "none"), IoError);
+  }
+
   TEST_CASE("files: several writers of one name take turns") {
     const Folder folder;
     std::vector<std::thread> writers;

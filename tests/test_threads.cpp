@@ -136,4 +136,32 @@ TEST_CASE("threads: a child of fork() works on, on one thread") {
   CHECK(WEXITSTATUS(status) == 0);
 }
 
+#ifdef _OPENMP
+TEST_CASE("threads: inside an OpenMP loop of one's own the bits are those of one thread") {
+  Rng rng(6);
+  const Tensor x = randn({2, 300, 300}, rng), Q = randn({1, 200, 32}, rng);
+  const auto run = [&] {
+    const Tensor y = softmax(matmul(x, x) * 0.05), z = attention(Q, Q, Q).output;
+    return grad(sum(y * x) + sum(z * z), {x, Q});
+  };
+  const auto alone = [&] {
+    const ThreadsGuard one(1);
+    return run();
+  }();
+  const ThreadsGuard four(4);
+  std::atomic<int> wrong{0};
+#pragma omp parallel for num_threads(2)
+  for (int i = 0; i < 4; ++i) {
+    const auto inside = run();
+    if (!bit_equal(inside[0], alone[0]) || !bit_equal(inside[1], alone[1])) ++wrong;
+  }
+  CHECK(wrong == 0);
+}
+#endif
+
+TEST_CASE("require_resources: as many threads as there are processors have what they need") {
+  require_resources();
+  require_resources();   // again costs nothing
+}
+
 }  // TEST_SUITE

@@ -162,8 +162,8 @@ TEST_CASE("tasks refuse what cannot be") {
   refused("copy", {.tokens = 7}, "7 is odd");
   refused("induction", {.tokens = 32, .symbols = 8}, "--symbols");
   refused("copy", {.file = "x"}, "the task text only");
-  refused("text", {.file = (folder / "none").string()}, "cannot read");
-  refused("text", {.file = folder.path.string()}, "cannot read");
+  refused("text", {.file = (folder / "none").string()}, "cannot be read: No such file or directory");
+  refused("text", {.file = folder.path.string()}, "is not a regular file");
   write_bytes(folder / "empty", "");
   refused("text", {.file = (folder / "empty").string()}, "is empty");
   write_bytes(folder / "short", "hello");
@@ -440,6 +440,32 @@ TEST_CASE("surgeon train --resume: a checkpoint's numbers are checked, naming fi
   refused("task=copy\nseed=1\ndtype=float32\nthreads=1\n", "embedding.weight");   // other sizes than the defaults
 }
 
+TEST_CASE("surgeon train --resume: a checkpoint that lacks a part is named; one of other kernels is warned of") {
+  const Folder folder;
+  REQUIRE(surgeon_says(train_words(folder, "run", {"--steps", "2"})).exit == 0);
+  const fs::path last = folder / "run" / "checkpoints" / "last.safetensors";
+  const TensorFile whole = load_safetensors(last);
+  const auto resumed = [&](const Parameters& tensors, const Metadata& metadata) {
+    save_safetensors(last, tensors, metadata);
+    return surgeon_says({"train", "--resume", last.string(), "--quiet", "--steps", "3", "--out",
+                         (folder / "again").string(), "--force"});
+  };
+  Parameters without;
+  for (const auto& [name, tensor] : whole.tensors)
+    if (name != "extra/outliers") without.add(name, tensor);
+  const Said refused = resumed(without, whole.metadata);
+  CHECK(refused.exit == 2);
+  CHECK_MESSAGE(refused.err.ends_with("not a checkpoint of surgeon train: it has no extra/outliers\n"), refused.err);
+
+  CHECK(resumed(whole.tensors, whole.metadata).err == "");
+  Metadata elsewhere = whole.metadata;
+  std::string& config = elsewhere.at("config");
+  config.replace(config.find("kernels=") + 8, simd_level().size(), "x86-64-v9");
+  const Said warned = resumed(whole.tensors, elsewhere);
+  CHECK(warned.exit == 0);
+  CHECK_MESSAGE(warned.err.starts_with("warning: the checkpoint was made with x86-64-v9"), warned.err);
+}
+
 TEST_CASE("surgeon twins and compare run, and say where things part") {
   const Folder folder;
   const Said twins = surgeon_says({"twins", "--rules", "sqrt,none,qk-l2+10,off-by-one+cap=5,learned", "--steps", "4",
@@ -466,6 +492,12 @@ TEST_CASE("surgeon twins and compare run, and say where things part") {
   CHECK(apart.out.find("lr") != std::string::npos);
   CHECK(apart.out.find("The runs first differ at kind update, step 1") != std::string::npos);
   CHECK(apart.out.find("embedding.weight") != std::string::npos);
+  CHECK(apart.exit == 3);
+  CHECK(apart.err == "");
+  std::vector<std::string> kept = some;
+  kept.insert(kept.end(), {"0.001", "--keep", "9"});
+  REQUIRE(surgeon_says(train_words(folder, "c", kept)).exit == 0);
+  CHECK(compare("a", "c").exit == 0);   // other options, the same numbers
   CHECK(surgeon_says({"compare", (folder / "a").string(), (folder / "none").string()}).exit == 2);
   write_bytes(folder / "b" / "config.json", std::string(400000, '[') + std::string(400000, ']'));
   CHECK(compare("b", "a").exit == 1);

@@ -4,6 +4,7 @@
 namespace surgeon {
 
 const char* version() noexcept;             // "0.1.0"
-const char* git_hash() noexcept;            // HEAD when it was built, with "-dirty" where files were changed; "unknown" outside a clone
+// HEAD when it was built, with "-dirty" where files had been changed; "unknown" outside a clone.
+const char* git_hash() noexcept;
 
 }  // namespace surgeon

@@ -64,7 +64,8 @@ std::vector<Setting> read_config_file(const std::string& path) {
   } catch (const toml::parse_error& error) {
     refuse(path, error.source(), std::string(error.description()));
   }
-  std::stable_sort(settings.begin(), settings.end(), [](const Setting& a, const Setting& b) { return a.line < b.line; });
+  std::stable_sort(settings.begin(), settings.end(),
+                   [](const Setting& a, const Setting& b) { return a.line < b.line; });
   return settings;
 }
 

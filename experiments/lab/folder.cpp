@@ -31,11 +31,11 @@ namespace fs = std::filesystem;
 
 std::string reason() { return std::generic_category().message(errno); }
 
-// Whether this call made it; not when it was there already.
-bool make_folder(const fs::path& path) {
+// Whether this call made it, on the way to `asked`; not when it was there already.
+bool make_folder(const fs::path& path, const fs::path& asked) {
   if (::mkdir(path.c_str(), 0777) == 0) return true;
   if (errno == EEXIST || errno == EISDIR) return false;
-  cannot_write(path, reason());
+  cannot_write(asked, reason());
 }
 
 std::string dated(const std::string& experiment) {
@@ -136,7 +136,7 @@ void NewFolder::make_dated(const std::string& experiment) {
   make();
   sweep_newest(runs);
   path_ = runs / name;
-  for (int i = 2; !make_folder(path_); ++i) path_ = runs / fmt::format("{}_{}", name, i);   // mkdir decides who has it
+  for (int i = 2; !make_folder(path_, path_); ++i) path_ = runs / fmt::format("{}_{}", name, i);   // mkdir decides
   made_.push_back(path_);
 }
 
@@ -170,7 +170,7 @@ void NewFolder::make() {
     missing.push_back(p);
   }
   for (auto p = missing.rbegin(); p != missing.rend(); ++p)
-    if (make_folder(*p)) made_.push_back(*p);
+    if (make_folder(*p, path_)) made_.push_back(*p);
   if (fs::exists(path_, unknown) && !fs::is_directory(path_, unknown)) cannot_write(path_, "it is a file");
 }
 

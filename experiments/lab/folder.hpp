@@ -9,8 +9,8 @@
 
 namespace surgeon {
 
-// Empty but for run.log, on which a lock tells others that the run goes on: it ends with the process, however that ends.
-// Unless begun() is called, the folder goes again with its maker.
+// Empty but for run.log, on which a lock tells others that the run goes on: it ends with the process, however that
+// ends. Unless begun() is called, the folder goes again with its maker.
 class NewFolder {
  public:
   // --out, or runs/<date>_<time>_<experiment>. UsageError when --out is not empty and there is no --force, or another

@@ -80,7 +80,7 @@ class Session {
   // `more` is added to the summary.
   std::string finish(const std::string& status, const std::string& error, const Json& more = Json::object());
   bool failed() const { return lab_.state_->failed; }
-  std::string figures() const;   // once finished: a line for the reader that names those drawn; empty when there are none
+  std::string figures() const;   // once finished: a line that names those drawn; empty when there are none
 
  private:
   Json meta(const std::string& status, const std::string& error) const;
