@@ -108,7 +108,7 @@ Resumed read_checkpoint(const fs::path& checkpoint) {
       throw UsageError(fmt::format("--resume: {} is not a checkpoint of surgeon train", checkpoint.string()));
   Options of_run;
   of_run.add("seed", resumed.seed, "", {.low = 0});
-  of_run.add("threads", resumed.threads, "", {.low = 1, .high = 1024});
+  of_run.add("threads", resumed.threads, "", {.low = 1, .high = double(most_threads())});
   of_run.add("dtype", resumed.dtype, "", {.choices = {"float32", "float64"}});
   of_run.add("kernels", resumed.kernels, "");
   for (Options::Entry& entry : of_run.entries()) set_from(resumed, entry);
@@ -324,6 +324,7 @@ class Run {
 Trainer& trainer_for(Lab& lab, Knobs& k) {
   if (k.trainer) {
     set_threads(int(k.resumed->threads));   // sums are bit-equal only for the same number of threads
+    require_resources();
     lab.say(fmt::format("Resuming {} after step {}, with seed {} and {} thread{} as before.", k.resume,
                         k.trainer->done(), k.resumed->seed, threads(), threads() == 1 ? "" : "s"));
     if (!k.resumed->kernels.empty() && k.resumed->kernels != kernels_here())

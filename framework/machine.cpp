@@ -15,8 +15,10 @@ namespace surgeon {
 
 int threads() noexcept { return kernels::thread_count(); }
 
+int most_threads() noexcept { return kernels::most_blas_threads(); }
+
 void set_threads(int n) {
-  if (n < 1) throw std::invalid_argument("set_threads: n must be at least 1, not " + std::to_string(n));
+  require(n >= 1 && n <= most_threads(), "set_threads: n must be from 1 to ", most_threads(), ", not ", n);
   kernels::set_thread_count(n);
 }
 

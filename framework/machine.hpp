@@ -9,9 +9,10 @@
 namespace surgeon {
 
 int threads() noexcept;          // at first, the number of processors that this process may use
-void set_threads(int n);         // std::invalid_argument unless n >= 1
+int most_threads() noexcept;     // that the BLAS was built for: 128 in Debian
+void set_threads(int n);         // std::invalid_argument unless 1 <= n <= most_threads()
 
-// While one lives, kernels use n threads; afterwards, as many as before. std::invalid_argument unless n >= 1.
+// While one lives, kernels use n threads; afterwards, as many as before. Throws as set_threads does.
 class ThreadsGuard {
  public:
   explicit ThreadsGuard(int n);

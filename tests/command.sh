@@ -61,4 +61,9 @@ if [ "${2-}" != no-limits ]; then   # sanitizers need all the room there is
     [ $exit = 0 ] || check "out of memory with $limit KiB" says err "out of memory"
   done
 fi
+
+# ---- As many threads as there may be, and one more
+most=$("$surgeon" attention --threads 1000000 2>&1 | sed -n 's/.* at most \([0-9]*\),.*/\1/p')
+check "a limit on threads" test "${most:-0}" -ge 1
+check "$most threads" "$surgeon" train copy --d-model 256 --tokens 128 --steps 1 --threads "$most" --quiet --out most
 exit $((failures > 0))

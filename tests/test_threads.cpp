@@ -159,6 +159,16 @@ TEST_CASE("threads: inside an OpenMP loop of one's own the bits are those of one
 }
 #endif
 
+TEST_CASE("threads: no more than the BLAS was built for, and so many may multiply at once") {
+  CHECK_THROWS_AS(set_threads(most_threads() + 1), std::invalid_argument);
+  CHECK_THROWS_AS(set_threads(0), std::invalid_argument);
+  const ThreadsGuard all(most_threads());
+  Rng rng(7);
+  const Tensor x = randn({1024, 1024}, rng), y = matmul(x, x);
+  const ThreadsGuard one(1);
+  CHECK(max(abs(matmul(x, x) - y)).item() < 1e-3);
+}
+
 TEST_CASE("require_resources: as many threads as there are processors have what they need") {
   require_resources();
   require_resources();   // again costs nothing

@@ -12,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "experiments/lab/config_file.hpp"
+#include "framework/machine.hpp"
 
 namespace surgeon {
 namespace {
@@ -46,7 +47,7 @@ void add_seeds(Options& o, Settings& s) {
 void add_common(Options& o, Settings& s) {
   o.add("--seed", s.seed, "seed for all random numbers", {.low = 0});
   o.add("--dtype", s.dtype, "number type of the tensors", {.choices = {"float32", "float64"}});
-  o.add("--threads", s.threads, "number of threads to use", {.low = 1, .high = 1024});
+  o.add("--threads", s.threads, "number of threads to use", {.low = 1, .high = double(most_threads())});
   o.add("--out", s.out, "run folder (default: a new one under runs/)");
   o.add("--force", s.force, "write into --out even if it is not empty");
   o.add("--config", s.config, "TOML file that sets any of these options");

@@ -6,9 +6,11 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <mutex>
 #include <new>
 #include <sstream>
+#include <string_view>
 #include <vector>
 
 #include "framework/kernels/threads.hpp"
@@ -51,7 +53,6 @@ void hold_blas_at_one_thread() {
 namespace {
 
 constexpr std::size_t blas_buffer = std::size_t{132} << 20;   // 128 MiB on x86-64 and ARM, and what lies around it
-constexpr int most_reserved = 64;   // as many threads as OpenBLAS is sure to have room for in its table
 
 std::size_t stack_size() noexcept {
   pthread_attr_t attributes;
@@ -78,12 +79,25 @@ void try_mappings(int n, std::size_t bytes) {
 
 }  // namespace
 
+int most_blas_threads() noexcept {
+#ifdef SURGEON_OPENBLAS
+  static const int most = [] {   // "OpenBLAS 0.3.21 ... MAX_THREADS=128"
+    constexpr std::string_view name = "MAX_THREADS=";
+    const std::string_view said = openblas_get_config();
+    const std::size_t at = said.find(name);
+    return at == std::string_view::npos ? 64 : std::max(1, std::atoi(said.data() + at + name.size()));
+  }();
+  return most;
+#else
+  return 1024;
+#endif
+}
+
 void reserve_blas_buffers(int n) {
 #ifdef SURGEON_OPENBLAS
   static std::mutex lock;
   static int reserved = 0;
   const std::lock_guard guard(lock);
-  n = std::min(n, most_reserved);
   if (n <= reserved) return;
   try_mappings(n - reserved, blas_buffer + stack_size());
   std::vector<void*> buffers;

@@ -16,6 +16,7 @@ void hold_blas_at_one_thread();
 // OpenBLAS maps a buffer for each thread that multiplies, and where there is no memory for it, it tries for ever. This
 // has it map them now, after a trial: std::bad_alloc when there is no room for those of n threads and their stacks.
 void reserve_blas_buffers(int n);
+int most_blas_threads() noexcept;   // that may multiply at once: with more, OpenBLAS runs over the end of its tables
 
 enum class Transposed : bool { no, yes };
 

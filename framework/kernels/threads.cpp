@@ -4,14 +4,17 @@
 #include <pthread.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
+
+#include "framework/kernels/gemm.hpp"
 
 namespace surgeon::kernels {
 namespace {
 
 int processors() noexcept {
   cpu_set_t set;
-  return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+  return sched_getaffinity(0, sizeof set, &set) == 0 ? std::min(CPU_COUNT(&set), most_blas_threads()) : 1;
 }
 
 std::atomic<int>& count() noexcept {
