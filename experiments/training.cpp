@@ -146,6 +146,7 @@ std::string Trainer::sample(std::int64_t length) const {
   std::vector<std::int64_t> tokens{start.values<std::int64_t>()[0]};
   std::string text;
   for (std::int64_t i = 0; i < length; ++i) {
+    Lab::stop_if_interrupted();
     const std::int64_t T = std::min(std::ssize(tokens), std::ptrdiff_t(task_.tokens));
     const std::vector<std::int64_t> last(tokens.end() - T, tokens.end());
     const Tensor logits = slice(model_(tensor(last, {1, T})), 1, T - 1);

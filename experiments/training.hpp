@@ -44,8 +44,8 @@ TransformerConfig model_config(const TrainKnobs& k, const Task& task, Dtype dtyp
 // With its initial weights.
 Transformer make_model(const TrainKnobs& k, const Task& task, Rng& rng, Dtype dtype);
 
-// Refuses a model that would not fit into this machine's memory before any of it is allocated: UsageError with the
-// estimate.
+// Refuses a model that would not fit into memory (this machine's, or what ulimit -v or the control group leaves of it)
+// before any of it is allocated: UsageError with the estimate.
 void check_memory(const TransformerConfig& config, std::int64_t batch);
 
 // The loss or the gradient is nan or infinite: says at which step and learning rate, and which tensor was first.

@@ -9,7 +9,7 @@
 namespace surgeon {
 
 int threads() noexcept;          // at first, the number of processors that this process may use
-int most_threads() noexcept;     // that the BLAS was built for: 128 in Debian
+int most_threads() noexcept;     // that the BLAS was built for: 64 in Debian 12
 void set_threads(int n);         // std::invalid_argument unless 1 <= n <= most_threads()
 
 // While one lives, kernels use n threads; afterwards, as many as before. Throws as set_threads does.

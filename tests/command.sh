@@ -21,11 +21,11 @@ one_line() { [ "$(wc -l < "$1")" = 1 ]; }
 # ---- A stream that is closed: no file takes its number
 "$surgeon" attention --out reference > /dev/null
 for closed in '<&-' '>&-' '2>&-' '<&- >&- 2>&-'; do
-  eval "\"$surgeon\" attention --out closed $closed" > /dev/null 2>&1 || check "exit 0 with $closed" false
-  eval "\"$surgeon\" attention --out closed --force $closed"
+  eval "\"$surgeon\" attention --out closed $closed" > /dev/null 2>&1
+  check "exit 0 with $closed" test $? = 0
   check "the rows with $closed" cmp reference/metrics.csv closed/metrics.csv
   rm -rf closed
-done > /dev/null
+done
 
 # ---- A reader that leaves
 "$surgeon" scaling --seeds 2 --d-k 4 --json --out left 2> err | head -c 1 > /dev/null

@@ -1,9 +1,12 @@
 // The knobs of a training run: their options, the task and the model they describe, and whether it fits into memory.
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <fstream>
+#include <limits>
 #include <utility>
 
 #include <fmt/format.h>
@@ -143,6 +146,27 @@ Transformer make_model(const TrainKnobs& k, const Task& task, Rng& rng, Dtype dt
   return model;
 }
 
+namespace {
+
+// Of this machine, or less where ulimit -v or the control group allows less. Infinite when nobody says.
+double memory_here() {
+  double memory = std::numeric_limits<double>::infinity();
+  struct sysinfo machine {};
+  if (sysinfo(&machine) == 0) memory = double(machine.totalram) * double(machine.mem_unit);
+  rlimit space{};
+  if (getrlimit(RLIMIT_AS, &space) == 0 && space.rlim_cur != RLIM_INFINITY)
+    memory = std::min(memory, double(space.rlim_cur));
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {   // "0::/path": the one hierarchy of version 2
+    if (!line.starts_with("0::")) continue;
+    std::ifstream file("/sys/fs/cgroup" + line.substr(3) + "/memory.max");
+    if (double most = 0; file >> most) memory = std::min(memory, most);   // or the word "max"
+  }
+  return memory;
+}
+
+}  // namespace
+
 void check_memory(const TransformerConfig& config, std::int64_t batch) {
   const BlockConfig& b = config.block;
   const double d = double(b.d_model), hidden = b.hidden > 0 ? double(b.hidden) : 4 * d, T = double(config.context);
@@ -155,13 +179,10 @@ void check_memory(const TransformerConfig& config, std::int64_t batch) {
                              b.projections.learned_scale || config.positions == Positions::alibi;
   if (keeps_weights) values += 5 * layers * double(batch * b.heads) * T * T;
   const double bytes = (4 * parameters + values) * double(element_size(b.dtype));   // weights, gradients, two moments
-  struct sysinfo machine {};
-  if (sysinfo(&machine) != 0) return;
-  const double memory = double(machine.totalram) * double(machine.mem_unit);
-  if (bytes > memory)
-    throw UsageError(fmt::format("{:.3g} parameters and batches of {} x {} tokens need about {:.3g} GiB, but this "
-                                 "machine has {:.3g} GiB",
-                                 parameters, batch, config.context, bytes / 0x1p30, memory / 0x1p30));
+  if (const double memory = memory_here(); bytes > memory)
+    throw UsageError(fmt::format("{:.3g} parameters and batches of {} x {} tokens need about {:.3g} GiB, but there are "
+                                 "{:.3g} GiB here", parameters, batch, config.context, bytes / 0x1p30,
+                                 memory / 0x1p30));
 }
 
 }  // namespace surgeon
