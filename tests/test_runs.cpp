@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -116,6 +117,15 @@ TEST_CASE("a run whose process was killed reads as aborted, and the next one swe
   CHECK_FALSE(fs::exists(killed / ".summary.json.tmp"));
   CHECK_FALSE(fs::exists(killed / "figures/.curve.svg.tmp"));
   CHECK(fs::exists(killed / "checkpoints/mine.safetensors"));
+
+  for (const char* name : {"runs/early", "runs/now"}) {   // without a meta.json yet
+    fs::create_directory(name);
+    for (const char* file : {"run.log", ".config.json.tmp"}) write_bytes(fs::path(name) / file, "");
+  }
+  fs::last_write_time("runs/early/run.log", fs::file_time_type::clock::now() - std::chrono::minutes(2));
+  CHECK(surgeon_says({"small", "--quiet"}, {quiet_one()}).exit == 0);
+  CHECK_FALSE(fs::exists("runs/early/.config.json.tmp"));
+  CHECK(fs::exists("runs/now/.config.json.tmp"));
 }
 
 TEST_CASE("SIGINT, SIGTERM and SIGHUP stop a run alike: its rows are kept, the exit code names the signal") {

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <ctime>
 #include <system_error>
 #include <utility>
@@ -68,9 +69,17 @@ std::string meta_of(const fs::path& folder) {
   }
 }
 
+// Whether it ended before it had a meta.json: a start takes no minute.
+bool died_early(const fs::path& folder) {
+  std::error_code unknown;
+  const auto born = fs::last_write_time(folder / "run.log", unknown);
+  return !unknown && fs::file_time_type::clock::now() - born > std::chrono::minutes(1);
+}
+
 // Closes a run whose process is gone: its meta.json says aborted, its temporary files are removed.
 void sweep(const fs::path& folder) {
-  if (meta_of(folder).find(running) == std::string::npos) return;
+  const std::string first = meta_of(folder);
+  if (first.empty() ? !died_early(folder) : first.find(running) == std::string::npos) return;
   const int lock = ::open((folder / "run.log").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
   if (lock < 0) return;
   if (::flock(lock, LOCK_EX | LOCK_NB) == 0) {
