@@ -170,15 +170,22 @@ TEST_CASE("what makes no sense after all: the folder goes again, and runs/latest
 
 TEST_CASE("a disk without room leaves no folder") {
   const Elsewhere e;
-  const int status = in_child([] {
-    ::signal(SIGXFSZ, SIG_IGN);
-    const rlimit none{0, 0};
-    ::setrlimit(RLIMIT_FSIZE, &none);
-    const Said said = surgeon_says({"small"}, {quiet_one()});
-    return said.exit == 1 && has(said.err, "config.json: cannot be written") && lines(said.err) == 1 ? 0 : 1;
-  });
-  CHECK(status == 0);
+  const auto fails = [](std::vector<std::string> words) {
+    return in_child([&] {
+      ::signal(SIGXFSZ, SIG_IGN);
+      const rlimit none{0, 0};
+      ::setrlimit(RLIMIT_FSIZE, &none);
+      words.insert(words.begin(), "small");
+      const Said said = surgeon_says(words, {quiet_one()});
+      return said.exit == 1 && has(said.err, "config.json: cannot be written") && lines(said.err) == 1 ? 0 : 1;
+    }) == 0;
+  };
+  CHECK(fails({}));
+  CHECK(fails({"--out", "one/two"}));
   CHECK(fs::is_empty(e.folder.path));
+  CHECK(surgeon_says({"small", "--out", "a"}, {quiet_one()}).exit == 0);
+  CHECK(fails({"--out", "a", "--force"}));
+  CHECK(fs::exists("a/summary.json"));   // what lay there before is not ours to remove
 }
 
 TEST_CASE("Findings: the run is done, the exit code is 3, nothing is said on stderr") {

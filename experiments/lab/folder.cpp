@@ -131,11 +131,9 @@ bool run_is_going_on(const fs::path& folder) {
 
 // ---- A new one -----------------------------------------------------------------------------------------------------
 NewFolder::NewFolder(const Settings& settings, const std::string& experiment)
-    : path_(settings.out), dated_(settings.out.empty()) {
-  if (dated_) make_dated(experiment);
-  path_ = path_.lexically_normal();
+    : path_(fs::path(settings.out).lexically_normal()), dated_(settings.out.empty()) {
   if (!path_.has_filename()) path_ = path_.parent_path();   // a slash at the end
-  open(settings.force);
+  open(experiment, settings.force);
 }
 
 void NewFolder::make_dated(const std::string& experiment) {
@@ -151,7 +149,7 @@ void NewFolder::make_dated(const std::string& experiment) {
 
 NewFolder::NewFolder(const NewFolder& all, const std::string& experiment, const Settings& settings)
     : path_(all.path() / experiment) {
-  open(settings.force);
+  open(experiment, settings.force);
 }
 
 NewFolder::~NewFolder() {
@@ -159,7 +157,8 @@ NewFolder::~NewFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-void NewFolder::open(bool force) try {
+void NewFolder::open(const std::string& experiment, bool force) try {
+  if (dated_) make_dated(experiment);
   make();
   claim(force);
 } catch (...) {
@@ -189,6 +188,7 @@ void NewFolder::claim(bool force) {
   const bool empty = fs::is_empty(path_, failed);
   if (failed) cannot_write(path_, failed.message());
   if (!empty && !force) not_empty(path_);
+  others_ = !empty;
   const fs::path log = path_ / "run.log";
   lock_ = ::open(log.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | (force ? 0 : O_EXCL), 0666);
   if (lock_ < 0 && errno == EEXIST) not_empty(path_);
@@ -210,6 +210,7 @@ void NewFolder::begun() {
 
 void NewFolder::discard() {
   begun_ = true;
+  if (others_) return;
   std::error_code ignored;
   for (const char* name : {"config.json", "meta.json", "metrics.csv", "metrics.jsonl", "run.log", "summary.json"})
     fs::remove(path_ / name, ignored);

@@ -24,17 +24,20 @@ class NewFolder {
 
   const std::filesystem::path& path() const { return path_; }
   void begun();      // it stays, and runs/latest points at it
-  void discard();    // removes what a Session wrote, and the folder when that leaves it empty; runs/latest is as before
+  // Removes what a Session wrote, and the folder when that leaves it empty; runs/latest is as before. Where files lay
+  // before, by --force, all stays.
+  void discard();
 
  private:
   void make_dated(const std::string& experiment);
-  void open(bool force);
+  void open(const std::string& experiment, bool force);
   void make();
   void claim(bool force);
   std::filesystem::path path_;
   std::vector<std::filesystem::path> made_ = {};   // the folders made on the way to it, so that they can go again
   int lock_ = -1;
   bool dated_ = false, begun_ = false;
+  bool others_ = false;                            // by --force: files lie here that we did not write
   std::filesystem::path latest_before_ = {};       // what runs/latest pointed at
 };
 
