@@ -127,7 +127,7 @@ void Lab::verdict(const std::string& sentence) {
   state_->clear_progress();
   state_->log_line(sentence);
   if (!state_->terminal.silent)
-    state_->terminal.out << state_->terminal.paint.bold(wrap(sentence)) << "\n\n" << std::flush;
+    state_->terminal.out << bold_numbers(wrap(sentence), state_->terminal.paint) << "\n\n" << std::flush;
 }
 
 bool Lab::check(bool holds, const std::string& claim) {

@@ -90,6 +90,17 @@ void point_latest_at(const fs::path& folder) {
   if (ignored) fs::remove(temporary, ignored);
 }
 
+Drawing drawing_of(const Settings& settings) {
+  Drawing drawing{settings.figure_size == "slide"    ? FigureSize::slide
+                  : settings.figure_size == "column" ? FigureSize::column
+                                                     : FigureSize::screen, {}};
+  for (const std::string& format : settings.figure_formats)
+    drawing.formats.push_back(format == "svg"   ? FigureFormat::svg
+                              : format == "png" ? FigureFormat::png
+                                                : FigureFormat::pdf);
+  return drawing;
+}
+
 }  // namespace
 
 bool Lab::interrupted() noexcept { return interrupt_seen; }
@@ -168,7 +179,7 @@ Session::Session(const Settings& settings, const Terminal& terminal, Plan plan) 
   lab_.seed_ = std::uint64_t(settings.seed);
   lab_.dtype_ = settings.dtype == "float64" ? Dtype::float64 : Dtype::float32;
   lab_.folder_ = plan.folder;
-  lab_.state_.reset(new Lab::State(terminal, std::move(plan)));
+  lab_.state_.reset(new Lab::State(terminal, std::move(plan), drawing_of(settings)));
   Lab::State& s = *lab_.state_;
   s.started = timestamp();
   Json config = {{"experiment", s.plan.experiment}, {"typed", s.plan.typed}, {"options", s.plan.config}};

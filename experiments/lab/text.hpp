@@ -24,6 +24,7 @@ struct Paint {
 
 std::string render(const Table& table, const Paint& paint);
 std::string wrap(const std::string& text, std::size_t indent = 0);   // no newline at the end; keeps those inside
+std::string bold_numbers(const std::string& text, const Paint& paint);
 std::string printable(const std::string& text);   // control characters as \x1b, so that none reaches a terminal
 std::string as_typed(const std::string& word);    // the user's word for a message: shortened past 80 characters
 // The name most like the one typed, or "" when none is near.
