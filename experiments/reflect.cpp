@@ -153,7 +153,8 @@ void draw_scores_and_fills(Lab& lab, const std::vector<Summary>& all) {
     measured.low.push_back(s.variance.p05), measured.high.push_back(s.variance.p95);
     line.y.push_back(double(s.d_k));
     bare.y.push_back(s.first[0].mean);
-    bare.low.push_back(std::max(0.0, s.first[0].mean - 2 * s.first[0].se)), bare.high.push_back(s.first[0].mean + 2 * s.first[0].se);
+    bare.low.push_back(std::max(0.0, s.first[0].mean - 2 * s.first[0].se));
+    bare.high.push_back(s.first[0].mean + 2 * s.first[0].se);
     predicted.y.push_back(s.theory);
   }
   lab.draw({.name = "scores_and_fills",

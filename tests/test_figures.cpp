@@ -1,7 +1,9 @@
 // Figures: drawn beside their data, whatever the text and the numbers.
 #include <doctest/doctest.h>
 
+#include <array>
 #include <cmath>
+#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <regex>
@@ -152,7 +154,8 @@ TEST_CASE("figures: letters without a font: one warning, a replacement in PNG an
 TEST_CASE("figures: typeset words have subscripts, and a root; others keep their underscores") {
   if (!has_gnuplot()) return;
   const Elsewhere e;
-  const std::string svg = drawn({.name = "t", .title = typeset("1/√d_k, 50 % {a}"), .panels = {LineChart{.title = "d_v"}}});
+  const std::string svg =
+      drawn({.name = "t", .title = typeset("1/√d_k, 50 % {a}"), .panels = {LineChart{.title = "d_v"}}});
   CHECK(has(svg, "1/√d<"));
   CHECK(has(svg, ">k<"));
   CHECK(has(svg, ", 50 % {a}"));
@@ -184,9 +187,14 @@ TEST_CASE("figures: sixteen lines look different from one another") {
   LineChart chart;
   for (int i = 0; i < 16; ++i) chart.series.push_back({"line " + std::to_string(i), {0, 1}, {1.0 * i, 2.0 * i}});
   const std::string svg = drawn({.name = "many", .panels = {chart}});
-  std::set<std::string> colours = all_matches(svg, "fill='none' color='[a-z]*' stroke='(rgb\\([^)]*\\))'");
-  if (colours.empty()) colours = all_matches(svg, "stroke *= *'(rgb\\([^)]*\\)|#[0-9A-Fa-f]{6})'");
-  CHECK(colours.size() >= 16);
+  std::vector<std::array<int, 3>> colours;
+  for (const std::string& text : all_matches(svg, "stroke='rgb\\(([^)]*)\\)'"))
+    if (std::array<int, 3> c; std::sscanf(text.c_str(), "%d, %d, %d", &c[0], &c[1], &c[2]) == 3)
+      if (c[0] != c[1] || c[0] == 119) colours.push_back(c);   // the frame and its grid are other greys
+  CHECK(colours.size() == 16);
+  for (const auto& a : colours)
+    for (const auto& b : colours)
+      if (a != b) CHECK(std::hypot(a[0] - b[0], a[1] - b[1], a[2] - b[2]) > 45);
 }
 
 TEST_CASE("figures: a slide is 16:9, a column 3.4 inches wide with letters of 7 points or more") {
@@ -217,10 +225,11 @@ TEST_CASE("figures: a slide is 16:9, a column 3.4 inches wide with letters of 7 
 TEST_CASE("figures: bars, histogram and scatter leave their numbers and their pictures") {
   if (!has_gnuplot()) return;
   const Elsewhere e;
-  const Figure figure{.name = "kinds",
-                      .panels = {Bars{.title = "b", .names = {"x,y", "z"}, .series = {{.name = "s", .y = {1, -2}, .low = {0, -3}, .high = {2, -1}}}},
-                                 Histogram{.title = "h", .samples = {{"u", {1, 10, 100, 0}}, {"v", {1, 1}}}, .log_x = true, .bins = 2},
-                                 Scatter{.title = "p", .series = {{"t", {1, 2}, {3, 4}}}}}};
+  const Bars bars{.title = "b", .names = {"x,y", "z"},
+                  .series = {{.name = "s", .y = {1, -2}, .low = {0, -3}, .high = {2, -1}}}};
+  const Histogram histogram{.title = "h", .samples = {{"u", {1, 10, 100, 0}}, {"v", {1, 1}}}, .log_x = true, .bins = 2};
+  const Scatter scatter{.title = "p", .series = {{"t", {1, 2}, {3, 4}}}};
+  const Figure figure{.name = "kinds", .panels = {bars, histogram, scatter}};
   const std::string data = figure_data(figure);
   CHECK(has(data, "b,s,\"x,y\",,1,0,2\n"));
   CHECK(has(data, "h,u,3.16"));
@@ -257,11 +266,11 @@ TEST_CASE("figures: the notebook's words: titles, axes, legends, colour bars") {
   REQUIRE(surgeon_says({"heatmap", "--range", "0:1", "--out", "r"}).exit == 0);
   const std::string saturation = contents("s/figures/saturation.svg"), masks = contents("m/figures/masks.svg"),
                     weights = contents("m/figures/weights.svg");
-  for (const char* words : {"Softmax Saturation vs d<", "Attention Entropy vs d<", ">With Scaling<", ">Without Scaling<",
-                            ">Saturation (1.0)<", " (Key Dimension)<", ">Max Attention Weight<", ">Entropy (nats)<"})
+  for (const char* words : {"Softmax Saturation vs d<", "Attention Entropy vs d<", ">With Scaling<",
+                            ">Without Scaling<", ">Saturation (1.0)<", " (Key Dimension)<", ">Max Attention Weight<", ">Entropy (nats)<"})
     CHECK_MESSAGE(has(saturation, words), std::string(words));
-  for (const char* words : {"Causal Mask (Correct)", "Can see past and present", "Reverse Mask (Wrong!)", "Can see future!",
-                            "No Mask (Bidirectional)", "Can see everything", "Key Position", "Query Position",
+  for (const char* words : {"Causal Mask (Correct)", "Can see past and present", "Reverse Mask (Wrong!)",
+                            "Can see future!", "No Mask (Bidirectional)", "Can see everything", "Key Position", "Query Position",
                             "1 = can attend, 0 = cannot attend (masked out)"})
     CHECK_MESSAGE(has(masks, words), std::string(words));
   CHECK(has(weights, "Attention Without Mask (Bidirectional)"));

@@ -376,9 +376,9 @@ TEST_CASE("verdicts: the numbers are bold on a terminal, and only there") {
                           lab.verdict("From 0.296 to 1.0e-05: 16387(101), -2 of 47 % in layer2 of d_k.");
                         })}).out;
   };
-  const std::string bold = "\x1b[1m", off = "\x1b[0m";
-  CHECK(has(said("always"), "From " + bold + "0.296" + off + " to " + bold + "1.0e-05" + off + ": " + bold + "16387(101)" +
-                                off + ", " + bold + "-2" + off + " of " + bold + "47 %" + off + " in layer2 of d_k."));
+  const auto bold = [](const std::string& number) { return "\x1b[1m" + number + "\x1b[0m"; };
+  CHECK(has(said("always"), "From " + bold("0.296") + " to " + bold("1.0e-05") + ": " + bold("16387(101)") + ", " +
+                                bold("-2") + " of " + bold("47 %") + " in layer2 of d_k."));
   CHECK_FALSE(has(said("never"), "\x1b"));
 }
 

@@ -18,7 +18,8 @@ bool within(const Ranges& ranges, char32_t c) {
 }
 
 // Of DejaVu Sans, gnuplot's font here: most figures have no other letters, and nobody has to be asked.
-const Ranges common = {{0x0A, 0x2E9}, {0x370, 0x3FF}, {0x2010, 0x2046}, {0x2070, 0x208E}, {0x2190, 0x22FF}, {replacement, replacement}};
+const Ranges common = {{0x0A, 0x2E9}, {0x370, 0x3FF}, {0x2010, 0x2046}, {0x2070, 0x208E},
+                       {0x2190, 0x22FF}, {replacement, replacement}};
 
 // "20-7e a0-2e9 2ec", for each font a line.
 Ranges fonts() {

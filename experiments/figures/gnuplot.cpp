@@ -110,8 +110,8 @@ std::string line_part(const Pen& pen, const Chart& chart, const Series& s, const
 
 // Where bars of several series share a place, both are seen.
 std::string bar_part(const Pen& pen, const Series& s, const Look& look, const std::string& block) {
-  std::string text = fmt::format("{} using 1:2:5:6:(0):2 with boxxyerror fc rgb '{}' fs transparent solid 0.55 noborder "
-                                 "notitle{}", block, hex(look.colour), next_part);
+  std::string text = fmt::format("{} using 1:2:5:6:(0):2 with boxxyerror fc rgb '{}' fs transparent solid 0.55 "
+                                 "noborder notitle{}", block, hex(look.colour), next_part);
   if (has_band(s))
     text += fmt::format("{} using 1:2:3:4 with yerrorbars pt 0 ps 0 lw {:.2f} lc rgb '{}' notitle{}", block,
                         pen.out.stroke, hex(ink), next_part);

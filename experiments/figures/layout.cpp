@@ -199,7 +199,6 @@ class Grid {
 
   // The size of one plot in the room there is; cells are square.
   std::pair<double, double> size_in(int i, double room_x, double room_y) {
-    const Need& need = needs_[std::size_t(i)];
     if (const Heatmap* m = map(i)) {
       const double columns = double(std::max<std::size_t>(columns_of(*m), 1)),
                    rows = double(std::max<std::size_t>(m->values.size(), 1));
@@ -208,42 +207,45 @@ class Grid {
       numbers_fit_ = numbers_fit_ && (m->decimals < 0 || numbers_in(*m, cell).fit);
       return {cell * columns, cell * rows};
     }
-    return {room_x, paper_.height > 0 ? room_y : paper_.tight() ? std::clamp(0.55 * room_x, 120.0, 250.0) : need.height};
+    if (paper_.height > 0) return {room_x, room_y};
+    return {room_x, paper_.tight() ? std::clamp(0.55 * room_x, 120.0, 250.0) : needs_[std::size_t(i)].height};
   }
 
   // Where the plots lie. What a slide does not need is left free on both sides.
   void put(double title, double share) {
-    std::vector<double> column_width(static_cast<std::size_t>(columns_), 0.0);
+    std::vector<double> widths(static_cast<std::size_t>(columns_), 0.0);   // of the columns' plots
     std::vector<std::pair<double, double>> sizes;
     for (int i = 0; i < n_; ++i) {
       sizes.push_back(size_in(i, width(i % columns_), share > 0 ? share : 1e9));
-      double& most = column_width[std::size_t(i % columns_)];
-      most = std::max(most, sizes.back().first);
+      widths[std::size_t(i % columns_)] = std::max(widths[std::size_t(i % columns_)], sizes.back().first);
       least_side_ = std::min({least_side_, sizes.back().first, 1.6 * sizes.back().second});
     }
     double used = 0;
-    for (int c = 0; c < columns_; ++c) used += left(c) + column_width[std::size_t(c)] + right(c);
+    for (int c = 0; c < columns_; ++c) used += left(c) + widths[std::size_t(c)] + right(c);
     const double start = paper_.tight() ? std::max(0.0, (sheet_.width - used) / 2) : 0;
-    double y = title;
+    end_ = title;
     for (int r = 0; r < rows_; ++r) {
       double x = start, lowest = 0;
       for (int i = r * columns_; i < std::min(n_, (r + 1) * columns_); ++i) {
-        const int c = i % columns_;
-        Place& p = place(i);
-        p.outer_left = x;
-        p.left = x + left(c), p.right = p.left + sizes[std::size_t(i)].first;
-        p.top = y + top(r), p.bottom = p.top + sizes[std::size_t(i)].second;
-        lowest = std::max(lowest, p.bottom);
-        p.legend.left = paper_.tight() ? x + 10 : p.left;
-        p.title_left = p.left;
-        for (const Text& line : p.title)   // to the left where it needs the room
-          if (p.left + width_of(line, title_height) > x + left(c) + column_width[std::size_t(c)] + right(c)) p.title_left = x + 10;
-        p.legend.top = p.bottom + needs_[std::size_t(i)].bottom + 14;
-        x += left(c) + column_width[std::size_t(c)] + right(c);
+        const std::size_t c = std::size_t(i % columns_);
+        put_one(i, x, end_ + top(r), sizes[std::size_t(i)], left(int(c)) + widths[c] + right(int(c)));
+        lowest = std::max(lowest, place(i).bottom);
+        x += left(int(c)) + widths[c] + right(int(c));
       }
-      y = lowest + bottom(r);
+      end_ = lowest + bottom(r);
     }
-    end_ = y;
+  }
+
+  void put_one(int i, double x, double y, const std::pair<double, double>& size, double box) {
+    Place& p = place(i);
+    p.outer_left = x;
+    p.left = x + left(i % columns_), p.right = p.left + size.first;
+    p.top = y, p.bottom = y + size.second;
+    p.legend.left = paper_.tight() ? x + 10 : p.left;
+    p.legend.top = p.bottom + needs_[std::size_t(i)].bottom + 14;
+    p.title_left = p.left;
+    for (const Text& line : p.title)   // to the left where it needs the room
+      if (p.left + width_of(line, title_height) > x + box) p.title_left = x + 10;
   }
 
   void finish(double below) {
@@ -279,10 +281,10 @@ Sheet in_column(const Figure& figure, const Paper& paper, int most) {
   const double page = 9 / paper.inch;
   const bool maps = alike(figure);
   for (int c = most; c >= 1; --c)
-    if (Grid grid(figure, paper, c); grid.sheet().height <= page && (maps ? grid.numbers_fit() : grid.least_side() >= 190))
-      return grid.sheet();
+    if (const Grid grid(figure, paper, c); maps ? grid.numbers_fit() : grid.least_side() >= 190)
+      if (grid.sheet().height <= page) return grid.sheet();
   for (int c = std::min(most, 4); c > 1; --c)
-    if (Grid grid(figure, paper, c); grid.least_side() >= 60) return grid.sheet();
+    if (const Grid grid(figure, paper, c); grid.least_side() >= 60) return grid.sheet();
   return Grid(figure, paper, 1).sheet();
 }
 
@@ -312,7 +314,7 @@ bool are_numbers(const std::vector<std::string>& texts) {
 Paper paper_of(FigureSize size) {
   switch (size) {
     case FigureSize::slide: return {13.333 * 72 / 18 * letter, 7.5 * 72 / 18 * letter, 18 / letter / 72, 144, 16.5};
-    case FigureSize::column: return {3.4 * 72 / 8.8 * letter, 0, 8.8 / letter / 72, 300, 14.5};   // subscripts: 7 points
+    case FigureSize::column: return {3.4 * 72 / 8.8 * letter, 0, 8.8 / letter / 72, 300, 14.5};   // subscripts: 7
     default: return {};
   }
 }

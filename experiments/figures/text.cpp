@@ -31,11 +31,12 @@ double width_of(char32_t c) {
 std::size_t length_at(const std::string& text, std::size_t i) {
   const auto byte = [&](std::size_t k) { return k < text.size() ? static_cast<unsigned char>(text[k]) : 0u; };
   const unsigned first = byte(i), second = byte(i + 1);
-  const std::size_t length = first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+  const std::size_t length =
+      first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
   for (std::size_t k = 1; k < length; ++k)
     if ((byte(i + k) & 0xC0) != 0x80) return 0;
   const bool too_long = (first == 0xE0 && second < 0xA0) || (first == 0xF0 && second < 0x90);
-  const bool no_letter = (first == 0xED && second >= 0xA0) || (first == 0xF4 && second >= 0x90);   // surrogates, > 10FFFF
+  const bool no_letter = (first == 0xED && second >= 0xA0) || (first == 0xF4 && second >= 0x90);   // surrogates
   return too_long || no_letter ? 0 : length;
 }
 

@@ -22,7 +22,7 @@ double width_of(const std::vector<std::string>& texts);      // of the widest
 std::vector<Text> lines_of(const Text& text, double width, double height);   // broken at newlines and spaces
 std::string fitted(const std::string& words, double width);               // its middle left out where it is too long
 
-std::string shown(const Text& text);             // as gnuplot wants it, with what keeps its hands off or lets it typeset
+std::string shown(const Text& text);             // as gnuplot wants it, typeset or as it is
 std::string in_quotes(const std::string& text);  // in single quotes, where only the quote itself means something
 
 // Figures with all their words replaced by what `change` makes of them.
