@@ -146,6 +146,18 @@ std::pair<int, Json> run_each(const Program& program, std::deque<Prepared>& prep
   return {exit, {{"experiments", results}}};
 }
 
+// The checks of all experiments, and the first thing that each found.
+void sum_up(const Terminal& terminal, const Json& results) {
+  std::string text;
+  for (const Json& one : results)
+    for (const Json& check : one["checks"])
+      text += wrap((check["holds"] ? "ok: " : "FAILED: ") + check["claim"].get<std::string>()) + "\n";
+  for (const Json& one : results)
+    if (!one["verdict"].empty())
+      text += "\n" + wrap(one["experiment"].get<std::string>() + ": " + one["verdict"][0].get<std::string>()) + "\n";
+  terminal.out << terminal.paint.bold("== In short") << "\n\n" << bold_numbers(text, terminal.paint) << "\n";
+}
+
 int run_all(const Program& program, const Words& words, std::ostream& out, std::ostream& err) {
   Settings settings;
   settings.threads = threads();
@@ -169,8 +181,10 @@ int run_all(const Program& program, const Words& words, std::ostream& out, std::
   const char* status = exit == done ? "done" : exit == aborted ? "aborted" : "failed";
   const std::string summary = session.finish(status, "", results);
   if (settings.json) out << summary;
-  else if (!terminal.silent)
+  else if (!terminal.silent) {
+    sum_up(terminal, results["experiments"]);
     out << "Figures in " << folder.string() << "/*/figures\nResults in " << folder.string() << "\n";
+  }
   return closed(exit, program, terminal);
 }
 
