@@ -144,9 +144,11 @@ void show_leaks(Lab& lab, const std::vector<Summary>& all) {
 }
 
 void draw_scores_and_fills(Lab& lab, const std::vector<Summary>& all) {
-  Series measured{.name = "measured", .colour = 0}, line{.name = typeset("theory: d_k"), .colour = 6, .dashed = true, .points = false};
-  Series bare{.name = "unscaled, measured", .colour = 1},
-      predicted{.name = typeset("theory: Φ((ln(n−1) − 100) / √d_k)"), .colour = 6, .dashed = true, .points = false};
+  const auto theory = [](const char* name) {
+    return Series{.name = typeset(name), .colour = 6, .dashed = true, .points = false};
+  };
+  Series measured{.name = "measured", .colour = 0}, line = theory("theory: d_k");
+  Series bare{.name = "unscaled, measured", .colour = 1}, predicted = theory("theory: Φ((ln(n−1) − 100) / √d_k)");
   for (const Summary& s : all) {
     for (Series* series : {&measured, &line, &bare, &predicted}) series->x.push_back(double(s.d_k));
     measured.y.push_back(s.variance.mean);

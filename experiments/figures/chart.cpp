@@ -222,7 +222,7 @@ std::vector<Tick> round_numbers(double low, double high, int most) {
   std::vector<Tick> ticks;
   for (double k = std::ceil(low / step - 1e-9); k * step <= high + 1e-9 * step; ++k)
     ticks.push_back({k * step, fmt::format("{:.6g}", k == 0 ? 0.0 : k * step)});
-  return ticks;
+  return ticks.size() < 2 && most < 8 ? round_numbers(low, high, most + 1) : ticks;
 }
 
 Axes axes_of(const Chart& chart, double width, double height) { return {x_axis(chart, width), y_axis(chart, height)}; }

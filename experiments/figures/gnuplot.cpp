@@ -258,7 +258,7 @@ std::string page(const Figure& figure, const Pen& pen, const Sheet& sheet, const
   return text + "unset multiplot\nset output\n";
 }
 
-// cairo's terminals measure letters in points, SVG's in pixels; the PDF's unit is the inch.
+// cairo's terminals measure letters in points, of which 72 are 96 of their pixels; the PDF's unit is the inch.
 std::string terminal_of(FigureFormat format, const Output& out, const Sheet& sheet) {
   const double width = sheet.width * out.zoom, height = sheet.height * out.zoom;
   switch (format) {
@@ -273,7 +273,7 @@ Output output_for(FigureFormat format, const Paper& paper) {
   switch (format) {
     case FigureFormat::svg: return {zoom, zoom, zoom};
     case FigureFormat::png: return {zoom, zoom * 0.75, zoom};
-    default: return {zoom, paper.inch * 72, paper.inch * 96};
+    default: return {zoom, paper.inch * 72 * 0.75, paper.inch * 96};
   }
 }
 

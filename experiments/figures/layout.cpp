@@ -33,7 +33,7 @@ bool same(const std::vector<Entry>& a, const std::vector<Entry>& b) {
 
 // In as many columns as fit; names that do not fit at all lose their middle.
 Legend legend_of(std::vector<Entry> entries, double left, double top, double width) {
-  constexpr double sample = 38, gap = 18;
+  constexpr double sample = 37, gap = 14;
   double widest = 0;
   for (Entry& e : entries) {
     if (!e.name.is_typeset) e.name.words = fitted(e.name.words, width - sample);
@@ -208,7 +208,7 @@ class Grid {
       return {cell * columns, cell * rows};
     }
     if (paper_.height > 0) return {room_x, room_y};
-    return {room_x, paper_.tight() ? std::clamp(0.55 * room_x, 120.0, 250.0) : needs_[std::size_t(i)].height};
+    return {room_x, paper_.tight() ? std::clamp(paper_.flatness * room_x, 100.0, 250.0) : needs_[std::size_t(i)].height};
   }
 
   // Where the plots lie. What a slide does not need is left free on both sides.
@@ -280,9 +280,13 @@ Sheet on_slide(const Figure& figure, const Paper& paper, int most) {
 Sheet in_column(const Figure& figure, const Paper& paper, int most) {
   const double page = 9 / paper.inch;
   const bool maps = alike(figure);
-  for (int c = most; c >= 1; --c)
-    if (const Grid grid(figure, paper, c); maps ? grid.numbers_fit() : grid.least_side() >= 190)
-      if (grid.sheet().height <= page) return grid.sheet();
+  for (const double flatness : {0.55, 0.4}) {
+    Paper flat = paper;
+    flat.flatness = flatness;
+    for (int c = most; c >= 1; --c)
+      if (const Grid grid(figure, flat, c); maps ? grid.numbers_fit() : grid.least_side() >= 160)
+        if (grid.sheet().height <= page) return grid.sheet();
+  }
   for (int c = std::min(most, 4); c > 1; --c)
     if (const Grid grid(figure, paper, c); grid.least_side() >= 60) return grid.sheet();
   return Grid(figure, paper, 1).sheet();

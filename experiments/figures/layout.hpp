@@ -16,6 +16,7 @@ struct Paper {
   double inch = 1.0 / 96;         // one pixel of the layout
   double dots = 96 * 1.6;         // of the PNG, per inch
   double title = 16.5;            // height of the figure's title
+  double flatness = 0.55;         // height of a chart over its width, where only the width is given
   bool tight() const { return width > 0; }
 };
 Paper paper_of(FigureSize size);
