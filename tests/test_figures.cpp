@@ -267,7 +267,7 @@ TEST_CASE("figures: the notebook's words: titles, axes, legends, colour bars") {
   const std::string saturation = contents("s/figures/saturation.svg"), masks = contents("m/figures/masks.svg"),
                     weights = contents("m/figures/weights.svg");
   for (const char* words : {"Softmax Saturation vs d<", "Attention Entropy vs d<", ">With Scaling<",
-                            ">Without Scaling<", ">Saturation (1.0)<", "\u00A0(Key Dimension)<", ">Max Attention Weight<", ">Entropy (nats)<"})
+                            ">Without Scaling<", ">Saturation (1.0)<", "\u200B (Key Dimension)<", ">Max Attention Weight<", ">Entropy (nats)<"})
     CHECK_MESSAGE(has(saturation, words), std::string(words));
   for (const char* words : {"Causal Mask (Correct)", "Can see past and present", "Reverse Mask (Wrong!)",
                             "Can see future!", "No Mask (Bidirectional)", "Can see everything", "Key Position", "Query Position",

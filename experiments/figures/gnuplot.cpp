@@ -99,7 +99,7 @@ std::string band_part(const Look& look, const std::string& block) {
 }
 
 std::string line_part(const Pen& pen, const Chart& chart, const Series& s, const Look& look, const std::string& block) {
-  const std::string points = fmt::format("pt {} ps {:.3f}", look.marker, pen.out.stroke * look.marker_size);
+  const std::string points = fmt::format("pt {} ps {:.3f}", look.marker, pen.out.marker * look.marker_size);
   if (chart.mark == Mark::point)
     return fmt::format("{} using 1:2 with points {} lw {:.2f} lc rgb '{}' notitle{}", block, points, pen.out.stroke,
                        hex(look.colour), next_part);
@@ -271,9 +271,9 @@ std::string terminal_of(FigureFormat format, const Output& out, const Sheet& she
 Output output_for(FigureFormat format, const Paper& paper) {
   const double zoom = paper.inch * (format == FigureFormat::svg ? 96 : format == FigureFormat::png ? paper.dots : 1);
   switch (format) {
-    case FigureFormat::svg: return {zoom, zoom, zoom};
-    case FigureFormat::png: return {zoom, zoom * 0.75, zoom};
-    default: return {zoom, paper.inch * 72 * 0.75, paper.inch * 96};
+    case FigureFormat::svg: return {zoom, zoom, zoom, zoom};
+    case FigureFormat::png: return {zoom, zoom * 0.75, zoom, zoom};
+    default: return {zoom, paper.inch * 72 * 0.75, paper.inch * 96 * 1.6, paper.inch * 96};
   }
 }
 

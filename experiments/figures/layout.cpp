@@ -211,41 +211,33 @@ class Grid {
     return {room_x, paper_.tight() ? std::clamp(paper_.flatness * room_x, 100.0, 250.0) : needs_[std::size_t(i)].height};
   }
 
-  // Where the plots lie. What a slide does not need is left free on both sides.
+  // Where the plots lie.
   void put(double title, double share) {
-    std::vector<double> widths(static_cast<std::size_t>(columns_), 0.0);   // of the columns' plots
-    std::vector<std::pair<double, double>> sizes;
-    for (int i = 0; i < n_; ++i) {
-      sizes.push_back(size_in(i, width(i % columns_), share > 0 ? share : 1e9));
-      widths[std::size_t(i % columns_)] = std::max(widths[std::size_t(i % columns_)], sizes.back().first);
-      least_side_ = std::min({least_side_, sizes.back().first, 1.6 * sizes.back().second});
-    }
-    double used = 0;
-    for (int c = 0; c < columns_; ++c) used += left(c) + widths[std::size_t(c)] + right(c);
-    const double start = paper_.tight() ? std::max(0.0, (sheet_.width - used) / 2) : 0;
     end_ = title;
     for (int r = 0; r < rows_; ++r) {
-      double x = start, lowest = 0;
+      double x = 0, lowest = 0;
       for (int i = r * columns_; i < std::min(n_, (r + 1) * columns_); ++i) {
-        const std::size_t c = std::size_t(i % columns_);
-        put_one(i, x, end_ + top(r), sizes[std::size_t(i)], left(int(c)) + widths[c] + right(int(c)));
+        put_one(i, x, end_ + top(r), size_in(i, width(i % columns_), share > 0 ? share : 1e9));
         lowest = std::max(lowest, place(i).bottom);
-        x += left(int(c)) + widths[c] + right(int(c));
+        x += box_width(i % columns_);
       }
       end_ = lowest + bottom(r);
     }
   }
 
-  void put_one(int i, double x, double y, const std::pair<double, double>& size, double box) {
+  // In its column, from x on: in the middle of it where the paper gives more width than the plot takes.
+  void put_one(int i, double x, double y, const std::pair<double, double>& size) {
     Place& p = place(i);
-    p.outer_left = x;
-    p.left = x + left(i % columns_), p.right = p.left + size.first;
+    const int c = i % columns_;
+    p.outer_left = x + (paper_.tight() ? (width(c) - size.first) / 2 : 0);
+    p.left = p.outer_left + left(c), p.right = p.left + size.first;
     p.top = y, p.bottom = y + size.second;
     p.legend.left = paper_.tight() ? x + 10 : p.left;
     p.legend.top = p.bottom + needs_[std::size_t(i)].bottom + 14;
     p.title_left = p.left;
     for (const Text& line : p.title)   // to the left where it needs the room
-      if (p.left + width_of(line, title_height) > x + box) p.title_left = x + 10;
+      if (p.left + width_of(line, title_height) > x + box_width(c)) p.title_left = x + 10;
+    least_side_ = std::min({least_side_, size.first, 1.6 * size.second});
   }
 
   void finish(double below) {
@@ -284,7 +276,8 @@ Sheet in_column(const Figure& figure, const Paper& paper, int most) {
     Paper flat = paper;
     flat.flatness = flatness;
     for (int c = most; c >= 1; --c)
-      if (const Grid grid(figure, flat, c); maps ? grid.numbers_fit() : grid.least_side() >= 160)
+      if (const Grid grid(figure, flat, c);
+          maps ? grid.numbers_fit() && grid.least_side() >= 90 : grid.least_side() >= 160)
         if (grid.sheet().height <= page) return grid.sheet();
   }
   for (int c = std::min(most, 4); c > 1; --c)

@@ -22,7 +22,7 @@ std::string Pen::line(double from_x, double at_y, double to_x, const Look& look)
 
 std::string Pen::marker(double at_x, double at_y, const Look& look) const {
   return fmt::format("set label '' at screen {},{} point pt {} ps {:.3f} lw {:.2f} lc rgb '{}'\n", x(at_x), y(at_y),
-                     look.marker, out.stroke * look.marker_size, 2 * out.stroke, hex(look.colour));
+                     look.marker, out.marker * look.marker_size, 2 * out.stroke, hex(look.colour));
 }
 
 std::string Pen::box(double left, double top, double right, double bottom, const Rgb& colour) const {

@@ -8,8 +8,8 @@
 
 namespace surgeon {
 
-// What one pixel of the layout is in a terminal's own units: of its size, of its letters, of its lines and markers.
-struct Output { double zoom = 1, letter = 1, stroke = 1; };
+// What one pixel of the layout is in a terminal's own units: of its size, of its letters, of its lines, of its markers.
+struct Output { double zoom = 1, letter = 1, stroke = 1, marker = 1; };
 
 struct Pen {
   double width, height;   // of the sheet

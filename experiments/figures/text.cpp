@@ -140,10 +140,8 @@ std::string shown(const Text& text) {
     const auto at_end = [&](std::size_t back) { return marked.size() > back ? marked[marked.size() - 1 - back] : ' '; };
     const auto is_lift = [](char mark) { return mark == '_' || mark == '^'; };
     const bool opens = c == '{' && is_lift(at_end(0)), closes = c == '}' && group;
-    if (c == ' ' && (is_lift(at_end(1)) || at_end(0) == '}')) {   // some viewers drop a space after what is lowered
-      marked += "\u00A0";
-      continue;
-    }
+    if (c == ' ' && (is_lift(at_end(1)) || at_end(0) == '}'))
+      marked += "\u200B";   // of no width: some viewers drop a space with which a part of SVG text begins
     if (opens || closes) group = opens;
     else if (special.find(c) != special.npos) marked += '\\';
     marked += c;
