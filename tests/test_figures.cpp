@@ -205,7 +205,7 @@ TEST_CASE("figures: a slide is 16:9, a column 3.4 inches wide with letters of 7 
     for (const char* size : {"slide", "column"}) {
       const std::string out = words[0] + size;
       std::vector<std::string> all = words;
-      all.insert(all.end(), {"--figure-size", size, "--figure-formats", "svg", "--out", out});
+      all.insert(all.end(), {"--figure-size", size, "--figure-formats", "svg,svg", "--out", out});
       REQUIRE(surgeon_says(all).exit == 0);
       for (const auto& file : fs::directory_iterator(out + "/figures")) {
         CHECK(file.path().extension() != ".png");

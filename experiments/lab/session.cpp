@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <ctime>
+#include <set>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -94,7 +95,8 @@ Drawing drawing_of(const Settings& settings) {
   Drawing drawing{settings.figure_size == "slide"    ? FigureSize::slide
                   : settings.figure_size == "column" ? FigureSize::column
                                                      : FigureSize::screen, {}};
-  for (const std::string& format : settings.figure_formats)
+  const std::set<std::string> formats(settings.figure_formats.begin(), settings.figure_formats.end());   // each once
+  for (const std::string& format : formats)
     drawing.formats.push_back(format == "svg"   ? FigureFormat::svg
                               : format == "png" ? FigureFormat::png
                                                 : FigureFormat::pdf);
