@@ -60,9 +60,9 @@ void run(Lab& lab, const Knobs& k) {
 
   const double tolerance = (lab.dtype() == Dtype::float32 ? 1e-7 : 2e-16) * (8 + double(k.tokens));
   lab.result("worst_row_sum_error", worst);
-  lab.check(worst <= tolerance, "every row of weights sums to 1 (largest error " + number(worst) + ")");
+  lab.check(worst <= tolerance, "every row of weights sums to 1");
   lab.check(result.output.shape() == shape, "the output has the shape of V");
-  lab.verdict("Each query's scores become weights that sum to 1; its output is the weighted mean of the values.");
+  lab.verdict("Each query's weights sum to 1 (largest error " + number(worst) + ").");
 }
 
 }  // namespace

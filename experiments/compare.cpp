@@ -209,8 +209,8 @@ void run(Lab& lab, const Knobs& k) {
     const Difference& first = *rows.first;
     lab.result("where", first.row);
     lab.result("column", first.column);
-    lab.verdict(fmt::format("The runs first differ at {}: {} is {} in {} and {} in {}.", first.row, first.column,
-                            text_of(first.run), k.a, text_of(first.other), k.b));
+    lab.verdict(fmt::format("The runs first differ at {}: {} is {} and {}.", first.row, first.column,
+                            text_of(first.run), text_of(first.other)));
   }
   if (rows.shared == 0 || rows.first || weights_differ) throw Findings();
 }

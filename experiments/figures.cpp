@@ -1,4 +1,4 @@
-// The numbers behind a figure, as CSV. gnuplot.cpp draws it.
+// The numbers behind a figure, as CSV. figures/gnuplot.cpp draws it.
 #include "experiments/figures.hpp"
 
 #include <cmath>
@@ -14,24 +14,35 @@ namespace {
 std::string plain(double x) { return std::isnan(x) ? "" : fmt::format("{}", x); }
 std::string plain(const std::vector<double>& x, std::size_t i) { return i < x.size() ? plain(x[i]) : ""; }
 
-std::string data_of(const LineChart& chart) {
-  std::string text;
-  for (const Series& s : chart.series)
-    for (std::size_t i = 0; i < s.x.size(); ++i)
-      text += fmt::format("{},{},{},,{},{},{}\n", csv_field(chart.title), csv_field(s.name), plain(s.x[i]),
-                          plain(s.y[i]), plain(s.low, i), plain(s.high, i));
-  for (const ReferenceLine& r : chart.references)
-    text += fmt::format("{},{},,,{},,\n", csv_field(chart.title), csv_field(r.label), plain(r.y));
-  return text;
+std::string name_at(const std::vector<std::string>& names, std::size_t i) {
+  return i < names.size() ? csv_field(names[i]) : std::to_string(i);
 }
 
+std::string data_of(const Chart& chart) {
+  std::string text;
+  const std::string title = csv_field(chart.title.words);
+  for (std::size_t k = 0; k < chart.series.size(); ++k) {
+    const Series& s = chart.series[k];
+    const bool bins = chart.mark == Mark::bar && chart.names.empty();
+    for (std::size_t i = 0; i < s.x.size(); ++i)
+      text += fmt::format("{},{},{},,{},{},{}\n", title, csv_field(s.name.words),
+                          chart.names.empty() ? plain(s.x[i]) : name_at(chart.names, i), plain(s.y[i]),
+                          bins ? plain(chart.ends[k][i].first) : plain(s.low, i),
+                          bins ? plain(chart.ends[k][i].second) : plain(s.high, i));
+  }
+  for (const ReferenceLine& r : chart.references)
+    text += fmt::format("{},{},,,{},,\n", title, csv_field(r.label.words), plain(r.y));
+  return text;
+}
+template <class P>
+std::string data_of(const P& panel) { return data_of(chart_of(panel)); }
+
 std::string data_of(const Heatmap& map) {
-  const std::vector<std::string> x = x_ticks_of(map), y = y_ticks_of(map);
   std::string text;
   for (std::size_t r = 0; r < map.values.size(); ++r)
     for (std::size_t c = 0; c < map.values[r].size(); ++c)
-      text += fmt::format("{},,{},{},{},,\n", csv_field(map.title), csv_field(x[c]), csv_field(y[r]),
-                          plain(map.values[r][c]));
+      text += fmt::format("{},,{},{},{},,\n", csv_field(map.title.words), name_at(map.x_ticks, c),
+                          name_at(map.y_ticks, r), plain(map.values[r][c]));
   return text;
 }
 

@@ -23,24 +23,37 @@ void options(Options& o, Knobs& k) {
   o.require([&k] { return k.d_model % k.heads == 0; }, "--heads must divide --d-model");
 }
 
-Figure picture(const Tensor& weights, const Knobs& k) {
-  double most = 0;   // one scale for all heads of the first sequence, so that they can be compared
+constexpr std::int64_t most_shown = 16;
+
+// One map for each head of the first sequence, on one scale, so that they can be compared.
+Figure picture(const Tensor& x, const Knobs& k, const Heatmap& style) {
+  double most = 0;
   for (std::int64_t h = 0; h < k.heads; ++h)
     for (std::int64_t q = 0; q < k.tokens; ++q)
-      for (std::int64_t key = 0; key < k.tokens; ++key) most = std::max(most, weights.at({h, q, key}));
-  Figure figure{.name = "heads",
-                .title = "Attention weights of each head, first sequence",
-                .columns = int(std::min<std::int64_t>(k.heads, 4))};
-  const std::int64_t shown = std::min<std::int64_t>(k.heads, 16);
+      for (std::int64_t key = 0; key < k.tokens; ++key) most = std::max(most, std::abs(x.at({h, q, key})));
+  const std::int64_t shown = std::min(k.heads, most_shown);
+  Figure figure{.columns = int(std::min<std::int64_t>(k.heads, 4)), .one_bar = true};
   for (std::int64_t h = 0; h < shown; ++h) {
-    Heatmap map = heatmap_of(weights, h);
+    Heatmap map = heatmap_of(x, h);
     map.title = "Head " + std::to_string(h);
-    map.high = std::ceil(most * 20) / 20;
-    map.decimals = k.tokens <= 12 ? 2 : -1;
-    if (h % figure.columns == figure.columns - 1 || h == shown - 1) map.bar_label = "Attention weight";
+    map.palette = style.palette;
+    map.decimals = style.decimals;
+    map.low = style.palette == Palette::diverging ? -most : 0, map.high = most;
+    map.bar_label = style.bar_label;
     figure.panels.push_back(map);
   }
   return figure;
+}
+
+void draw_maps(Lab& lab, const Knobs& k, const Tensor& weights, const Tensor& dscores) {
+  Figure figure = picture(weights, k, {.bar_label = "Attention Weight", .decimals = k.tokens <= 12 ? 2 : -1});
+  figure.name = "heads";
+  figure.title = "Attention weights of each head, first sequence";
+  lab.draw(figure);
+  figure = picture(dscores, k, {.bar_label = "dL/dscores", .palette = Palette::diverging, .decimals = -1});
+  figure.name = "score_gradients";
+  figure.title = "The gradient of each score, first sequence: every row sums to 0";
+  lab.draw(figure);
 }
 
 void show_shapes(Lab& lab, const MultiHeadAttention& mha, const Tensor& x, const AttentionResult& result) {
@@ -55,17 +68,27 @@ void show_shapes(Lab& lab, const MultiHeadAttention& mha, const Tensor& x, const
   lab.result("d_k", mha.d_k);
 }
 
-// The norms by name, of L = sum(output * G).
-std::map<std::string, double> show_gradients(Lab& lab, const Parameters& parameters, const Tensor& output,
-                                             const Tensor& G) {
-  const std::vector<Tensor> gradients = grad(output, parameters.tensors(), {.cotangent = G});
-  Table table{"Gradient of L = sum(output * G), G from N(0,1): norm, and RMS over the parameter's elements",
+// Of L = sum(output * G): with respect to each parameter, in their order, and to the scores.
+struct Gradients { std::vector<Tensor> parameters; Tensor scores; };
+
+Gradients gradients_of(const MultiHeadAttention& mha, const AttentionResult& result, const Tensor& G) {
+  std::vector<Tensor> asked = mha.parameters().tensors();
+  asked.push_back(result.scores);
+  std::vector<Tensor> all = grad(result.output, asked, {.cotangent = G});
+  Tensor scores = all.back();
+  all.pop_back();
+  return {std::move(all), std::move(scores)};
+}
+
+// The norms by name.
+std::map<std::string, double> show_gradients(Lab& lab, const Parameters& parameters, const Gradients& gradients) {
+  Table table{"Gradient of L = sum(output * G), G from N(0,1): norm, and RMS of its elements",
               {"parameter", "shape", "norm", "RMS"},
               {}};
   std::map<std::string, double> norms;
   std::size_t i = 0;
   for (const auto& [name, parameter] : parameters) {
-    const double size = norms[name] = norm(gradients[i++]);
+    const double size = norms[name] = norm(gradients.parameters[i++]);
     table.rows.push_back(
         {name, to_string(parameter.shape()), number(size), number(size / std::sqrt(double(parameter.size())))});
     lab.row({{"parameter", name}, {"shape", to_string(parameter.shape())}, {"gradient_norm", size}});
@@ -74,15 +97,32 @@ std::map<std::string, double> show_gradients(Lab& lab, const Parameters& paramet
   return norms;
 }
 
-// For each head, the mean entropy of its rows, over all sequences.
-void write_entropies(Lab& lab, const Knobs& k, const Tensor& weights) {
+// For each head: the mean entropy of its rows, over all sequences, and the gradients of its part of W_q, W_k and W_v.
+void measure_heads(Lab& lab, const Knobs& k, const MultiHeadAttention& mha, const Tensor& weights,
+                   const Gradients& gradients) {
   const std::vector<double> entropies = entropy(weights);   // of [batch * heads, T, T]
+  Bars bars{.title = "Gradient of each head's part", .x_label = "Head", .y_label = "norm"};
+  std::vector<Row> rows;
   for (std::int64_t h = 0; h < k.heads; ++h) {
     double sum = 0;
     for (std::int64_t b = 0; b < k.batch; ++b)
       for (std::int64_t q = 0; q < k.tokens; ++q) sum += entropies[std::size_t((b * k.heads + h) * k.tokens + q)];
-    lab.row({{"head", h}, {"mean_entropy", sum / double(k.batch * k.tokens)}});
+    rows.push_back({{"head", h}, {"mean_entropy", sum / double(k.batch * k.tokens)}});
+    if (h < most_shown) bars.names.push_back(std::to_string(h));
   }
+  std::size_t i = 0;
+  for (const auto& [name, parameter] : mha.parameters()) {
+    const Tensor& gradient = gradients.parameters[i++];
+    if (name != "W_q.weight" && name != "W_k.weight" && name != "W_v.weight") continue;
+    Series& series = bars.series.emplace_back(Series{.name = typeset(name.substr(0, 3))});
+    for (std::int64_t h = 0; h < k.heads; ++h) {   // a head's part: d_k rows of [d_model, d_model]
+      const double size = norm(slice(gradient, 0, h * mha.d_k, (h + 1) * mha.d_k));
+      rows[std::size_t(h)].emplace_back("gradient_norm_" + name.substr(0, 3), size);
+      if (h < most_shown) series.y.push_back(size);
+    }
+  }
+  for (const Row& row : rows) lab.row(row);
+  lab.draw({.name = "head_gradients", .panels = {bars}});
 }
 
 void run(Lab& lab, const Knobs& k) {
@@ -93,21 +133,19 @@ void run(Lab& lab, const Knobs& k) {
   const AttentionResult result = mha(x, {.return_weights = true});
   show_shapes(lab, mha, x, result);
   const Parameters parameters = mha.parameters();
-  const std::map<std::string, double> norms = show_gradients(lab, parameters, result.output, G);
-  write_entropies(lab, k, result.weights);
-  lab.draw(picture(result.weights, k));
+  const Gradients gradients = gradients_of(mha, result, G);
+  const std::map<std::string, double> norms = show_gradients(lab, parameters, gradients);
+  measure_heads(lab, k, mha, result.weights, gradients);
+  draw_maps(lab, k, result.weights, gradients.scores);
 
   const std::int64_t expected = 4 * k.d_model * (k.d_model + 1);
   const double rounding = lab.dtype() == Dtype::float32 ? 1e-4 : 1e-12;
   const double share = norms.at("W_k.bias") / norms.at("W_k.weight");
   lab.check(parameters.count() == expected,
-            "four Linear layers with bias have 4 d_model (d_model + 1) = " + std::to_string(expected) + " parameters");
-  lab.check(share < rounding,
-            "the gradient of the key bias is 0 up to rounding (" + number(share) + " times the key weight's)");
-  lab.verdict("Every parameter but the key bias gets a gradient. The key bias adds the same number to all scores of a "
-              "row, which softmax ignores: in theory its gradient is exactly 0, here " +
-              number(norms.at("W_k.bias")) + " by rounding, against " + number(norms.at("W_q.bias")) +
-              " for the query bias.");
+            "4 d_model (d_model + 1) = " + std::to_string(expected) + " parameters");
+  lab.check(share < rounding, "the gradient of the key bias is 0 up to rounding");
+  lab.verdict("The key bias gets a gradient of " + number(norms.at("W_k.bias")) + " (theory: 0), the query bias of " +
+              number(norms.at("W_q.bias")) + ": softmax ignores what a whole row shares.");
 }
 
 }  // namespace

@@ -128,7 +128,7 @@ void Lab::show(const Table& table) {
 void Lab::verdict(const std::string& sentence) {
   state_->verdicts.push_back(sentence);
   const std::string shown = printable_lines(sentence);
-  state_->tell(shown, state_->terminal.paint.bold(wrap(shown)) + "\n\n");
+  state_->tell(shown, bold_numbers(wrap(shown), state_->terminal.paint) + "\n\n");
 }
 
 bool Lab::check(bool holds, const std::string& claim) {

@@ -140,7 +140,7 @@ class Lab {
   // A warning on stderr and in run.log; the same text is shown only once.
   void warn(const std::string& text);
 
-  // Writes figures/<name>.svg, .png and their data as .csv. Without gnuplot only the data.
+  // Writes figures/<name>.svg, .png, .pdf and their data as .csv. Without gnuplot only the data.
   void draw(const Figure& figure);
 
   // Calls body(i) for i in [0, n), in no particular order, on as many threads as the user allows. Each call must write

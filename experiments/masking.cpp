@@ -18,13 +18,17 @@ void options(Options& o, Knobs& k) {
 }
 
 void draw_masks(Lab& lab, std::int64_t T) {
-  Figure figure{.name = "masks", .title = "Three masks: 1 where a query may attend"};
-  for (const auto& [title, mask, palette] : {std::tuple{"Causal", causal_mask(T), Palette::blues},
-                                             std::tuple{"Reverse", reverse_mask(T), Palette::reds},
-                                             std::tuple{"No mask", no_mask(T), Palette::greens}}) {
+  Figure figure{.name = "masks", .note = "1 = can attend, 0 = cannot attend (masked out)"};
+  for (const auto& [title, mask, palette] :
+       {std::tuple{"Causal Mask (Correct)\nCan see past and present", causal_mask(T), Palette::blues},
+        std::tuple{"Reverse Mask (Wrong!)\nCan see future!", reverse_mask(T), Palette::reds},
+        std::tuple{"No Mask (Bidirectional)\nCan see everything", no_mask(T), Palette::greens}}) {
     Heatmap map = heatmap_of(mask);
     map.title = title;
+    map.x_label = "Key Position";
+    map.y_label = "Query Position";
     map.palette = palette;
+    map.low = 0, map.high = 1;
     map.decimals = 0;
     figure.panels.push_back(map);
   }
@@ -74,11 +78,12 @@ void write_rows(Lab& lab, const Masked& m, std::int64_t T) {
 }
 
 void draw_weights(Lab& lab, const Masked& without, const Masked& causal) {
-  Figure figure{.name = "weights", .title = "The same queries and keys, without and with the causal mask"};
+  Figure figure{.name = "weights", .title = "The same queries and keys under two masks"};
   for (const Masked* m : {&without, &causal}) {
     Heatmap map = heatmap_of(m->weights);
     map.title = m->title;
-    map.bar_label = m == &causal ? "Attention weight" : "";
+    map.bar_label = "Attention Weight";
+    map.low = 0, map.high = 1;
     figure.panels.push_back(map);
   }
   lab.draw(figure);
@@ -88,9 +93,9 @@ void run(Lab& lab, const Knobs& k) {
   draw_masks(lab, k.mask_tokens);
   const std::int64_t T = k.tokens;
   const Draw draw = drawn(lab, k);
-  const Masked none = attend(draw, "no mask", "No mask", no_mask(T)),
-               causal = attend(draw, "causal", "Causal mask", causal_mask(T)),
-               reverse = attend(draw, "reverse", "Reverse mask", reverse_mask(T));
+  const Masked none = attend(draw, "no mask", "Attention Without Mask (Bidirectional)", no_mask(T)),
+               causal = attend(draw, "causal", "Attention With Causal Mask (Autoregressive)", causal_mask(T)),
+               reverse = attend(draw, "reverse", "", reverse_mask(T));
   Table table{"Attention to the future, that is to keys after the query",
               {"mask", "weight per row", "weights above 0", "|d out[0] / d later V|"},
               {}};
@@ -108,9 +113,8 @@ void run(Lab& lab, const Knobs& k) {
   lab.check(causal.future.cells == 0, "causal: all weights on later keys are exactly 0");
   lab.check(causal.weights.at({0, 0, 0}) == 1, "causal: query 0 attends to itself alone, with weight exactly 1");
   lab.check(causal.gradient == 0, "causal: the gradient of output 0 with respect to later values is exactly 0");
-  lab.verdict("The causal mask hides the future exactly, in weights and in gradients. The reverse mask puts " +
-              number(100 * reverse.future.weight / double(T), 3) +
-              " % of all weight on later keys: a model trained with it reads the answers it should predict.");
+  lab.verdict("Under the causal mask the future has weight 0 and gradient 0; under the reverse mask it has " +
+              number(100 * reverse.future.weight / double(T), 3) + " % of all weight.");
 }
 
 }  // namespace

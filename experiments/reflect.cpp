@@ -112,7 +112,7 @@ void write_rows(Lab& lab, const Knobs& k, const Summary& s) {
 }
 
 void show_variances(Lab& lab, const std::vector<Summary>& all) {
-  Table table{"1. Variance of the unscaled scores; in brackets the standard error of the last digit",
+  Table table{"1. Variance of the unscaled scores (in brackets: standard error)",
               {"d_k", "variance", "theory", "z"},
               {}};
   for (const Summary& s : all)
@@ -120,13 +120,13 @@ void show_variances(Lab& lab, const std::vector<Summary>& all) {
                           fixed(variance_z(s), 1)});
   lab.show(table);
   const Summary& last = all.back();
-  lab.verdict("1. The variance of a score is d_k (measured " + with_error(last.variance.mean, last.variance.se) +
-              " at d_k = " + std::to_string(last.d_k) + "); dividing by sqrt(d_k) makes it 1.");
+  lab.verdict("1. The variance of a score is d_k: " + with_error(last.variance.mean, last.variance.se) + " at d_k = " +
+              std::to_string(last.d_k) + ".");
 }
 
 void show_leaks(Lab& lab, const std::vector<Summary>& all) {
-  Table table{"2. Weight on forbidden keys in the first row of a causal mask that fills with -100; last column: -inf",
-              {"d_k", "unscaled, 32 bit", "theory", "scaled, 32 bit", "scaled, 64 bit", "-inf"},
+  Table table{"2. Weight on forbidden keys in the first row of a causal mask that fills with -100",
+              {"d_k", "unscaled, 32 bit", "theory", "scaled, 32 bit", "scaled, 64 bit", "with -inf"},
               {}};
   double infinite = 0, worst = 0, worst_scaled = 0;
   for (const Summary& s : all) {
@@ -139,35 +139,36 @@ void show_leaks(Lab& lab, const std::vector<Summary>& all) {
   }
   lab.show(table);
   lab.check(infinite == 0, "a fill of -inf leaks exactly 0, for every d_k, scale and dtype");
-  lab.verdict("2. Unscaled, a fill of -100 is not a mask: it leaves up to " + number(100 * worst, 2) +
-              " % of the first row's weight on forbidden keys, because scores have standard deviation sqrt(d_k). "
-              "Scaled, it leaks at most " +
-              number(worst_scaled, 1) + ", about exp(-100). -inf leaks exactly 0.");
+  lab.verdict("2. A fill of -100 leaks up to " + number(100 * worst, 2) + " % of the first row's weight unscaled, " +
+              number(worst_scaled, 1) + " scaled; -inf leaks 0.");
 }
 
 void draw_scores_and_fills(Lab& lab, const std::vector<Summary>& all) {
-  Series measured{.name = "measured"}, line{.name = "theory: d_k", .colour = 6, .dashed = true, .points = false};
-  Series bare{.name = "unscaled, measured", .colour = 1},
-      predicted{.name = "theory: Phi((ln(n-1) - 100) / sqrt(d_k))", .colour = 6, .dashed = true, .points = false};
+  const auto theory = [](const char* name) {
+    return Series{.name = typeset(name), .colour = 6, .dashed = true, .points = false};
+  };
+  Series measured{.name = "measured", .colour = 0}, line = theory("theory: d_k");
+  Series bare{.name = "unscaled, measured", .colour = 1}, predicted = theory("theory: Φ((ln(n−1) − 100) / √d_k)");
   for (const Summary& s : all) {
     for (Series* series : {&measured, &line, &bare, &predicted}) series->x.push_back(double(s.d_k));
     measured.y.push_back(s.variance.mean);
     measured.low.push_back(s.variance.p05), measured.high.push_back(s.variance.p95);
     line.y.push_back(double(s.d_k));
     bare.y.push_back(s.first[0].mean);
-    bare.low.push_back(s.first[0].mean - 2 * s.first[0].se), bare.high.push_back(s.first[0].mean + 2 * s.first[0].se);
+    bare.low.push_back(std::max(0.0, s.first[0].mean - 2 * s.first[0].se));
+    bare.high.push_back(s.first[0].mean + 2 * s.first[0].se);
     predicted.y.push_back(s.theory);
   }
   lab.draw({.name = "scores_and_fills",
-            .panels = {LineChart{.title = "1. Variance of q.k (band: 5 to 95 %)",
-                                 .x_label = "d_k",
+            .panels = {LineChart{.title = "1. Variance of the scores (band: 5 to 95 %)",
+                                 .x_label = typeset("d_k (Key Dimension)"),
                                  .y_label = "variance",
                                  .series = {line, measured},
                                  .log_x = true,
                                  .log_y = true},
-                       LineChart{.title = "2. Leak of a -100 fill (band: 2 se)",
-                                 .x_label = "d_k",
-                                 .y_label = "weight leaked in row 0",
+                       LineChart{.title = "2. Leak of a −100 fill (band: 2 se)",
+                                 .x_label = typeset("d_k (Key Dimension)"),
+                                 .y_label = "weight leaked in the first row",
                                  .series = {predicted, bare},
                                  .log_x = true}}});
 }
@@ -202,11 +203,12 @@ Tensor heads_of(std::int64_t h, std::int64_t n, std::int64_t r, std::int64_t d, 
 void ranks(Lab& lab, const Knobs& k) {
   constexpr std::int64_t n = 32, r = 4;
   const std::int64_t d = k.d_model;
-  Table table{"3. Rank of the output of several heads: " + std::to_string(n) + " tokens, width " + std::to_string(d) +
-                  ", V of rank " + std::to_string(r),
+  Table table{"3. Rank of the output: " + std::to_string(n) + " tokens, width " + std::to_string(d) + ", V of rank " +
+                  std::to_string(r),
               {"heads", "rank", "theory", "effective rank"},
               {}};
   bool as_predicted = true;
+  std::int64_t most_heads = 0, most_rank = 0;
   for (std::int64_t h = 1; h <= k.heads; h *= 2) {
     const NoRecord pause;
     Rng rng = lab.rng(stream(3, h, 0));
@@ -214,6 +216,7 @@ void ranks(Lab& lab, const Knobs& k) {
     const std::int64_t rank = matrix_rank(output), theory = std::min({n, d, h * r});
     const double effective = effective_rank(singular_values(output));
     as_predicted = as_predicted && rank == theory;
+    most_heads = h, most_rank = rank;
     const Row name{{"question", std::int64_t{3}}, {"heads", h}};
     lab.row(name + Row{{"metric", "output_rank"}, {"mean", double(rank)}, {"theory", double(theory)}});
     lab.row(name + Row{{"metric", "effective_rank"}, {"mean", effective}});
@@ -221,8 +224,8 @@ void ranks(Lab& lab, const Knobs& k) {
   }
   lab.show(table);
   lab.check(as_predicted, "the rank of the output is min(tokens, width, heads * rank of V)");
-  lab.verdict("3. One head only mixes the rows of V, so its output has at most V's rank; the sum of h heads reaches "
-              "up to h times that rank.");
+  lab.verdict("3. One head has the rank of V, " + std::to_string(r) + "; " + std::to_string(most_heads) +
+              " heads reach " + std::to_string(most_rank) + ".");
 }
 
 // ---- 4: distance between heads -------------------------------------------------------------------------------------
@@ -261,7 +264,7 @@ void draw_distances(Lab& lab, const std::vector<std::vector<double>>& heads) {
   lab.draw({.name = "head_distances",
             .title = "4. How different the heads' patterns are",
             .panels = {Heatmap{.x_label = "Head", .y_label = "Head", .bar_label = "Total variation", .values = heads,
-                               .high = std::ceil(largest * 20) / 20}}});
+                               .low = 0, .high = std::ceil(largest * 20) / 20}}});
 }
 
 void distances(Lab& lab, const Knobs& k) {
@@ -279,14 +282,12 @@ void distances(Lab& lab, const Knobs& k) {
   const Row name{{"question", std::int64_t{4}}, {"heads", k.heads}};
   lab.row(name + Row{{"metric", "distance_between_heads"}} + pair);
   lab.row(name + Row{{"metric", "distance_from_uniform"}} + flat);
-  lab.show({"4. Total variation between rows of weights (0: the same, 1: disjoint), " + std::to_string(seeds) +
-                " untrained models",
+  lab.show({"4. Total variation between rows of weights, 0 to 1, in " + std::to_string(seeds) + " untrained models",
             {"", "mean", "5 %", "95 %"},
             {{"between two heads", with_error(pair.mean, pair.se), number(pair.p05), number(pair.p95)},
              {"from uniform weights", with_error(flat.mean, flat.se), number(flat.p05), number(flat.p95)}}});
-  lab.verdict("4. Untrained heads differ as independent ones do: two heads are " + number(pair.mean / flat.mean, 3) +
-              " times as far from each other as from uniform weights (theory: about sqrt(2)). No head copies another, "
-              "and none has a pattern yet.");
+  lab.verdict("4. Untrained heads are " + number(pair.mean / flat.mean, 3) +
+              " times as far from each other as from uniform weights, as independent ones are (1.41).");
 }
 
 void run(Lab& lab, const Knobs& k) {

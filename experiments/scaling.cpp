@@ -76,8 +76,11 @@ double sample_variance(std::span<const double> x) {
   return squares / double(x.size() - 1);
 }
 
-// L = sum(output * G) for one draw; G is the cotangent of the output.
-Measures measure(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor& G, bool scaled) {
+// Query by query: its entropy, and the norm of dL/dq, unit.
+struct Queries { std::vector<double> entropy = {}, gradient = {}; };
+
+// L = sum(output * G) for one draw; G is the cotangent of the output. Fills `each`, if there is one.
+Measures measure(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor& G, bool scaled, Queries* each) {
   const auto [output, weights, scores] = surgeon::attention(Q, K, V, {.scale = scaled, .return_weights = true});
   const auto [dQ, dK, dS] = grad(output, {Q, K, scores}, {.cotangent = G});
   const NoRecord pause;
@@ -87,13 +90,15 @@ Measures measure(const Tensor& Q, const Tensor& K, const Tensor& V, const Tensor
   const Tensor exact_scores = scores.to(Dtype::float64);
   const Tensor exact = softmax(exact_scores);
   const std::vector<double> norms = softmax_jacobian_norm(exact), winners = largest(weights);
-  const std::vector<double> queries = row_norms(dQ);
+  const std::vector<double> queries = row_norms(dQ), entropies = entropy(weights);
+  if (each) each->entropy = entropies;
+  for (std::size_t i = 0; each && i < queries.size(); ++i) each->gradient.push_back(queries[i] * unit);
   std::vector<double> logs = norms, squares = queries;
   for (double& x : logs) x = std::log10(x);
   for (double& x : squares) x *= x;
   return {.max_weight = *std::max_element(winners.begin(), winners.end()),
           .row_max = average(winners),
-          .entropy = average(entropy(weights)),
+          .entropy = average(entropies),
           .entropy_seed = average(entropy(weights, 1e-9)),
           .grad_q = whole(queries),
           .grad_k = norm(dK),
@@ -143,25 +148,32 @@ Row theory(const Statistics& s, double predicted) {
   return {{"theory", predicted}, {"z", (s.mean - predicted) / s.se}};
 }
 
-using Draws = std::vector<std::array<Measures, 2>>;   // unscaled, scaled
+template <class T> using Both = std::array<T, 2>;   // unscaled, scaled
+struct Draws { std::vector<Both<Measures>> all; std::vector<Both<Queries>> some; };   // the first, query by query
+
+constexpr std::int64_t most_queries = 20000;   // kept for the figures
 
 Draws draw_all(Lab& lab, const Knobs& k, std::int64_t d_k) {
-  Draws draws(static_cast<std::size_t>(k.seeds));
+  const std::int64_t kept = std::clamp<std::int64_t>(most_queries / k.tokens, 1, k.seeds);
+  Draws draws{std::vector<Both<Measures>>(static_cast<std::size_t>(k.seeds)),
+              std::vector<Both<Queries>>(static_cast<std::size_t>(kept))};
   lab.for_each(k.seeds, "scaling: d_k = " + std::to_string(d_k), [&](std::int64_t i) {
     Rng rng = lab.rng(std::uint64_t(d_k) << 32 | std::uint64_t(i));   // a draw depends on its d_k and number alone
     const Shape shape = {1, k.tokens, d_k};
     const Tensor Q = randn(shape, rng, lab.dtype()), K = randn(shape, rng, lab.dtype());
     const Tensor V = randn(shape, rng, lab.dtype()), G = randn(shape, rng, lab.dtype());
-    for (bool scaled : {false, true}) draws[std::size_t(i)][scaled] = measure(Q, K, V, G, scaled);
+    for (bool scaled : {false, true})
+      draws.all[std::size_t(i)][scaled] =
+          measure(Q, K, V, G, scaled, i < kept ? &draws.some[std::size_t(i)][scaled] : nullptr);
   });
   return draws;
 }
 
 Cell summed_up(Lab& lab, const Knobs& k, const Draws& draws, std::int64_t d_k, bool scaled) {
   Cell cell{d_k, scaled};
-  std::vector<double> values(draws.size());
+  std::vector<double> values(draws.all.size());
   for (const auto& [name, metric] : metrics) {
-    for (std::size_t i = 0; i < values.size(); ++i) values[i] = draws[i][scaled].*metric;
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = draws.all[i][scaled].*metric;
     const Statistics& s = cell.all.emplace_back(statistics(values));
     Row row = Row{{"d_k", d_k}, {"scaled", scaled}, {"metric", name}} + s;
     if (metric == &Measures::score_variance) row = row + theory(s, scaled ? 1 : double(d_k));
@@ -173,13 +185,24 @@ Cell summed_up(Lab& lab, const Knobs& k, const Draws& draws, std::int64_t d_k, b
   return cell;
 }
 
-std::vector<Cell> measure_all(Lab& lab, const Knobs& k) {
-  std::vector<Cell> cells;
+struct Measured { std::vector<Cell> cells = {}; Both<Queries> queries = {}; };   // queries: of the largest d_k
+
+Measured measure_all(Lab& lab, const Knobs& k) {
+  Measured result;
   for (std::int64_t d_k : k.d_k) {
     const Draws draws = draw_all(lab, k, d_k);
-    for (bool scaled : {false, true}) cells.push_back(summed_up(lab, k, draws, d_k, scaled));
+    for (bool scaled : {false, true}) result.cells.push_back(summed_up(lab, k, draws, d_k, scaled));
+    if (d_k != *std::max_element(k.d_k.begin(), k.d_k.end())) continue;
+    result.queries = {};
+    for (const auto& both : draws.some)
+      for (const bool scaled : {false, true})
+        for (const auto part : {&Queries::entropy, &Queries::gradient}) {
+          const std::vector<double>& more = both[scaled].*part;
+          std::vector<double>& all = result.queries[scaled].*part;
+          all.insert(all.end(), more.begin(), more.end());
+        }
   }
-  return cells;
+  return result;
 }
 
 // ---- For the reader ------------------------------------------------------------------------------------------------
@@ -195,12 +218,12 @@ std::vector<const Cell*> by_scale(const std::vector<Cell>& cells, bool scaled) {
 }
 
 void show_tables(Lab& lab, const std::vector<Cell>& cells) {
-  Table forward{"Scores and weights; zero rows: share of rows whose score gradient is exactly 0; in brackets the "
-                "standard error of the last digit",
+  Table forward{"Scores and weights (in brackets: standard error of the last digit)\n"
+                "zero rows: share of rows whose score gradient is exactly 0",
                 {"          d_k", "score variance", "largest weight", "entropy", "zero rows"}, {}};
-  Table backward{"Gradients per unit of upstream gradient. |J|: norm of softmax's Jacobian in a row; top 10 %: share "
-                 "of the squared gradient that a tenth of the queries has",
-                 {"          d_k", "|J| mean", "|J| median", "|J|<1e-6", "dQ mean", "dQ median", "top 10%"}, {}};
+  Table backward{"Gradients per unit of upstream gradient; |J|: norm of softmax's Jacobian\n"
+                 "top 10%: share of the squared gradient that a tenth of the queries has",
+                 {"          d_k", "mean |J|", "median", "|J|<1e-6", "mean dQ", "median", "top 10%"}, {}};
   for (bool scaled : {false, true})
     for (const Cell* c : by_scale(cells, scaled)) {
       const auto mean = [&](Metric metric) { return with_error(c->of(metric)); };
@@ -237,9 +260,9 @@ Series series_of(const std::vector<Cell>& cells, bool scaled, Metric metric, con
   return s;
 }
 
-LineChart pair_of(const std::vector<Cell>& cells, Metric metric, const std::string& title, const std::string& y_label) {
+LineChart pair_of(const std::vector<Cell>& cells, Metric metric, const Text& title, const std::string& y_label) {
   return {.title = title,
-          .x_label = "d_k (Key Dimension)",
+          .x_label = typeset("d_k (Key Dimension)"),
           .y_label = y_label,
           .series = {series_of(cells, true, metric, "With Scaling", {.band = true}),
                      series_of(cells, false, metric, "Without Scaling", {.band = true})},
@@ -248,7 +271,7 @@ LineChart pair_of(const std::vector<Cell>& cells, Metric metric, const std::stri
 
 LineChart four_of(const std::vector<Cell>& cells, Metric mean, Metric median, const std::string& title,
                   const std::string& y_label) {
-  LineChart chart{.title = title, .x_label = "d_k", .y_label = y_label, .log_x = true, .log_y = true};
+  LineChart chart{.title = title, .x_label = typeset("d_k"), .y_label = y_label, .log_x = true, .log_y = true};
   for (bool scaled : {true, false}) {
     const std::string name = scaled ? "scaled: " : "unscaled: ";
     chart.series.push_back(series_of(cells, scaled, mean, name + "mean"));
@@ -260,30 +283,53 @@ LineChart four_of(const std::vector<Cell>& cells, Metric mean, Metric median, co
 
 LineChart dead_rows(const std::vector<Cell>& cells) {
   LineChart dead{.title = "Dead rows",
-                 .x_label = "d_k",
+                 .x_label = typeset("d_k"),
                  .y_label = "share of rows",
-                 .series = {series_of(cells, false, &Measures::dead_3, "unscaled: |J| < 1e-3"),
-                            series_of(cells, false, &Measures::dead_6, "unscaled: |J| < 1e-6"),
-                            series_of(cells, false, &Measures::zero_rows, "unscaled: gradient exactly 0"),
-                            series_of(cells, true, &Measures::dead_3, "scaled: |J| < 1e-3", {.dashed = true})},
+                 .series = {series_of(cells, false, &Measures::dead_3, "unscaled: |J| < 0.001"),
+                            series_of(cells, false, &Measures::dead_6, "unscaled: |J| < 10⁻⁶"),
+                            series_of(cells, false, &Measures::zero_rows, "unscaled: gradient 0"),
+                            series_of(cells, true, &Measures::dead_3, "scaled: |J| < 0.001", {.dashed = true})},
                  .log_x = true,
-                 .y_low = -0.03,
-                 .y_high = 1.03};
+                 .y_low = 0,
+                 .y_high = 1};
   dead.series[1].colour = 4;
   dead.series[2].colour = 6;
   return dead;
 }
 
-void draw(Lab& lab, const Knobs& k, const std::vector<Cell>& cells) {
-  LineChart weight = pair_of(cells, &Measures::max_weight, "Softmax Saturation vs d_k", "Max Attention Weight");
-  weight.references = {{1.0, "Saturation (1.0)"}};
-  LineChart entropy = pair_of(cells, &Measures::entropy, "Attention Entropy vs d_k", "Entropy (nats)");
+// Which queries have a gradient at all: its distribution, and beside it how sure each query is.
+Figure queries_at(std::int64_t d_k, const Both<Queries>& queries) {
+  static constexpr std::size_t most_points = 600;
+  Histogram spread{.title = "Every query's gradient", .x_label = "norm of dL/dq", .y_label = "share of queries",
+                   .log_x = true};
+  Scatter sure{.title = "The surer a query, the less it learns", .x_label = "Entropy (nats)",
+               .y_label = "norm of dL/dq", .log_x = true, .log_y = true};
+  for (const bool scaled : {true, false}) {
+    const auto& [entropy, gradient] = queries[scaled];
+    const std::string name = scaled ? "With Scaling" : "Without Scaling";
+    const auto first = [](const std::vector<double>& all) {
+      return std::vector<double>(all.begin(), all.begin() + std::ptrdiff_t(std::min(all.size(), most_points)));
+    };
+    spread.samples.push_back({name, gradient, scaled ? 0 : 1});
+    sure.series.push_back({.name = name, .x = first(entropy), .y = first(gradient), .colour = scaled ? 0 : 1});
+  }
+  return {.name = "queries", .title = typeset("d_k = " + std::to_string(d_k) + ", per unit of upstream gradient"),
+          .panels = {spread, sure}};
+}
+
+void draw(Lab& lab, const Knobs& k, const Measured& measured) {
+  const std::vector<Cell>& cells = measured.cells;
+  LineChart weight =
+      pair_of(cells, &Measures::max_weight, typeset("Softmax Saturation vs d_k"), "Max Attention Weight");
+  weight.references = {{1.0, "Saturation (1.0)", 7}};
+  LineChart entropy = pair_of(cells, &Measures::entropy, typeset("Attention Entropy vs d_k"), "Entropy (nats)");
+  lab.draw(queries_at(*std::max_element(k.d_k.begin(), k.d_k.end()), measured.queries));
   entropy.references = {{std::log(double(k.tokens)), "uniform: ln " + std::to_string(k.tokens)}};
   lab.draw({.name = "saturation",
-            .title = "Unscaled, softmax saturates as d_k grows (lines: means; bands: 5 to 95 % of draws)",
+            .title = typeset("Softmax saturates without 1/√d_k (means; bands: 5 to 95 % of draws)"),
             .panels = {weight, entropy}});
   lab.draw({.name = "gradients",
-            .title = "Unscaled, the typical row dies, not the mean (bands: 5 to 95 % of draws)",
+            .title = typeset("Without 1/√d_k the typical row dies, not the mean (bands: 5 to 95 % of draws)"),
             .panels = {four_of(cells, &Measures::jacobian, &Measures::jacobian_median, "Softmax's Jacobian",
                                "Frobenius norm"),
                        four_of(cells, &Measures::grad_q_unit, &Measures::query_median,
@@ -305,23 +351,30 @@ std::string change(double from, double to) {
   return std::string(to < from ? "falls from " : "grows from ") + number(from) + " to " + number(to);
 }
 
-void say_theory(Lab& lab, const Knobs& k, const Cell& bare, const Cell& scaled) {
-  const double limit = gap_density(k.tokens);
-  lab.say("Theory at d_k = " + std::to_string(bare.d_k) + ": the variance of a score is d_k unscaled, measured " +
-          with_error(bare.of(&Measures::score_variance)) + ", and 1 scaled, measured " +
-          with_error(scaled.of(&Measures::score_variance)) + ". Unscaled, 1 - sum p^2 approaches " + number(limit) +
-          "/sqrt(d_k) = " + number(limit / std::sqrt(double(bare.d_k)), 4) + ", measured " +
-          with_error(bare.of(&Measures::jacobian_trace)) + ".\n");
+// A slope needs two sizes: nan.
+void show_theory(Lab& lab, const Knobs& k, const std::vector<const Cell*>& bare, const Cell& scaled) {
+  const Cell& last = *bare.back();
+  const double limit = gap_density(k.tokens) / std::sqrt(double(last.d_k));
+  const double rms_slope = slope(bare, [](const Cell& c) { return c.rms_query; });
+  Table table{"At d_k = " + std::to_string(last.d_k),
+              {"", "theory", "measured"},
+              {{"variance of a score, unscaled", std::to_string(last.d_k),
+                with_error(last.of(&Measures::score_variance))},
+               {"the same, scaled", "1", with_error(scaled.of(&Measures::score_variance))},
+               {"1 - sum of p^2, unscaled, large d_k", number(limit, 4),
+                with_error(last.of(&Measures::jacobian_trace))}}};
+  if (bare.front()->d_k != last.d_k)
+    table.rows.push_back({"log-log slope of RMS |dQ|, unscaled, large d_k", "0.25", fixed(rms_slope, 2)});
+  lab.show(table);
 }
 
 void judge_one_size(Lab& lab, const Cell& bare, const Cell& scaled) {
   const auto both = [&](Metric metric, Line line) {
     return number(bare.of(metric).*line) + " unscaled and " + number(scaled.of(metric).*line) + " scaled";
   };
-  lab.verdict("At d_k = " + std::to_string(bare.d_k) + " the norm of softmax's Jacobian in the median row is " +
-              both(&Measures::jacobian_median, &Statistics::median) +
-              "; the mean norm of dL/dQ per unit of upstream gradient is " +
-              both(&Measures::grad_q_unit, &Statistics::mean) + ".");
+  lab.verdict("At d_k = " + std::to_string(bare.d_k) + " the median row's Jacobian is " +
+              both(&Measures::jacobian_median, &Statistics::median) + ".");
+  lab.verdict("The mean norm of dL/dQ is " + both(&Measures::grad_q_unit, &Statistics::mean) + ".");
 }
 
 void judge(Lab& lab, const std::vector<const Cell*>& bare, const std::vector<const Cell*>& scaled) {
@@ -331,31 +384,25 @@ void judge(Lab& lab, const std::vector<const Cell*>& bare, const std::vector<con
   lab.result("slope_rms_grad_q_unscaled", rms_slope);
   lab.result("slope_mean_jacobian_unscaled", jacobian_slope);
   lab.result("slope_rms_grad_q_scaled", slope(scaled, [](const Cell& c) { return c.rms_query; }));
+  const auto cured = [](const Cell* c) { return c->of(&Measures::jacobian_median).median; };
   const auto moves = [&](Metric metric, Line line) { return change(first.of(metric).*line, last.of(metric).*line); };
-  lab.verdict("Unscaled, from d_k = " + std::to_string(first.d_k) + " to " + std::to_string(last.d_k) +
-              ", the norm of softmax's Jacobian " + moves(&Measures::jacobian, &Statistics::mean) +
-              " in the mean (log-log slope " + fixed(jacobian_slope, 2) + ") and " +
-              moves(&Measures::jacobian_median, &Statistics::median) + " in the median row; " +
-              number(100 * last.of(&Measures::dead_6).mean, 2) + " % of rows end below 1e-6.");
+  lab.verdict("Unscaled, d_k " + std::to_string(first.d_k) + " to " + std::to_string(last.d_k) +
+              ": softmax's Jacobian in the median row " + moves(&Measures::jacobian_median, &Statistics::median) +
+              ", and " + number(100 * last.of(&Measures::dead_6).mean, 2) + " % of rows end below 1e-6.");
   lab.verdict("The mean norm of dL/dQ " + moves(&Measures::grad_q_unit, &Statistics::mean) +
-              " per unit of upstream gradient (log-log slope of its RMS " + fixed(rms_slope, 2) +
-              ", theory 1/4 for large d_k); the median query's " +
-              moves(&Measures::query_median, &Statistics::median) + ". A tenth of the queries has " +
-              number(100 * last.of(&Measures::query_top10).mean, 2) +
+              ", the median query's " + moves(&Measures::query_median, &Statistics::median) + ".");
+  lab.verdict("A tenth of the queries has " + number(100 * last.of(&Measures::query_top10).mean, 2) +
               " % of the squared gradient, so a global norm does not show the dead ones.");
-  const auto cured = [](const Cell* c) {
-    return number(c->of(&Measures::jacobian_median).median) + " at d_k = " + std::to_string(c->d_k);
-  };
-  lab.verdict("Scaled, the norm of the Jacobian in the median row is " + cured(scaled.front()) + " and " +
-              cured(scaled.back()) + ".");
+  lab.verdict("Scaled, the median row's Jacobian stays: " + number(cured(scaled.front())) + " and " +
+              number(cured(scaled.back())) + ".");
 }
 
 void run(Lab& lab, const Knobs& k) {
-  const std::vector<Cell> cells = measure_all(lab, k);
-  draw(lab, k, cells);
-  show_tables(lab, cells);
-  const auto bare = by_scale(cells, false), scaled = by_scale(cells, true);
-  say_theory(lab, k, *bare.back(), *scaled.back());
+  const Measured measured = measure_all(lab, k);
+  draw(lab, k, measured);
+  show_tables(lab, measured.cells);
+  const auto bare = by_scale(measured.cells, false), scaled = by_scale(measured.cells, true);
+  show_theory(lab, k, bare, *scaled.back());
   if (bare.front()->d_k == bare.back()->d_k) judge_one_size(lab, *bare.back(), *scaled.back());
   else judge(lab, bare, scaled);
 }

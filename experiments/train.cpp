@@ -142,6 +142,7 @@ std::vector<Row> rows_before(const fs::path& checkpoint, std::int64_t done) {
   std::vector<Row> rows = read_rows(checkpoint.parent_path().parent_path() / "metrics.jsonl");
   std::erase_if(rows, [done](const Row& row) {
     const bool look = text_in(row, "kind") == "head" || text_in(row, "kind") == "gradient";
+    if (text_in(row, "kind") == "role") return true;   // of the weights that the earlier run ended with
     return !(number_in(row, "step") <= double(look ? done - 1 : done));
   });
   return rows;
@@ -229,6 +230,7 @@ class Run {
                  number(score_.loss, 4), number(100 * score_.accuracy, 4) + " %", fmt::format("{:.0f}", speed()),
                  number(seconds())}}});
     draw();
+    show_roles();
     if (k_.task == "text" && k_.sample_length > 0)
       lab_.print("Text written by the model:\n" + trainer_.sample(k_.sample_length) + "\n\n");
   }
@@ -307,6 +309,41 @@ class Run {
     for (const auto& [key, series] : curves_.entropy) entropy.series.push_back(series);
     for (const auto& [key, series] : curves_.dead) dead.series.push_back(series);
     lab_.draw({.name = "heads", .title = "What the heads do meanwhile", .panels = {entropy, dead}});
+  }
+
+  // What each head came to do, and how its weights look on the first held-out sequence.
+  void show_roles() {
+    const Attended seen = trainer_.attended();
+    const std::vector<HeadRole> roles = roles_of(seen, k_.heads);
+    if (roles.empty()) return;
+    Table table{"Where the heads look, on held-out sequences", {"layer", "head", "mostly at", "weight", "evenly"}, {}};
+    Figure figure{.name = "attention", .title = "What the heads attend to",
+                  .columns = int(std::min<std::int64_t>(k_.heads, 4)), .one_bar = true};
+    for (const HeadRole& r : roles) {
+      const bool somewhere = r.weight > 0;
+      table.rows.push_back({std::to_string(r.layer), std::to_string(r.head), r.place,
+                            somewhere ? fixed(r.weight, 2) : "", somewhere ? fixed(r.uniform, 2) : ""});
+      lab_.row({{"kind", "role"}, {"step", trainer_.done()}, {"layer", r.layer}, {"head", r.head},
+                {"place", r.place}, {"weight", r.weight}, {"uniform", r.uniform}});
+      if (std::ssize(figure.panels) < 16) figure.panels.push_back(map_of(seen, r));
+    }
+    lab_.show(table);
+    lab_.draw(figure);
+  }
+
+  Heatmap map_of(const Attended& seen, const HeadRole& role) const {
+    const std::int64_t shown = std::min<std::int64_t>(seen.tokens.shape(1), 40);
+    Heatmap map = heatmap_of(slice(slice(seen.weights[std::size_t(role.layer)], 1, 0, shown), 2, 0, shown), role.head);
+    map.title = fmt::format("Layer {} head {}\n{}", role.layer, role.head, role.place);
+    for (std::int64_t i = 0; i < shown; ++i) {
+      const std::string text = k_.data->show(std::int64_t(seen.tokens.at({0, i})));
+      map.x_ticks.push_back(text == " " ? "␣" : text == "\n" ? "↵" : text.substr(0, text.find_last_not_of(' ') + 1));
+    }
+    map.y_ticks = map.x_ticks;
+    map.bar_label = "Attention Weight";
+    map.low = 0, map.high = 1;
+    map.decimals = -1;
+    return map;
   }
 
   Lab& lab_;

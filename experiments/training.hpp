@@ -75,6 +75,22 @@ struct WeightUpdate { std::string name; double ratio; };    // |w - w before| / 
 std::vector<Row> rows_of(const Look& look);
 std::vector<Row> rows_of(const std::vector<WeightUpdate>& updates, std::int64_t step);
 
+// ---- What trained heads attend to ----------------------------------------------------------------------------------
+// Held-out sequences, and the weights that the heads give them.
+struct Attended {
+  Tensor tokens;                       // [B, T]
+  std::vector<Tensor> weights = {};    // by layer: [B * heads, T, T]
+};
+
+// Where most of a head's weight lies: "itself", "the previous token", "5 tokens back", "the same token before", "what
+// followed the same token", "5 after the same token", or "no one place".
+struct HeadRole {
+  std::int64_t layer = 0, head = 0;
+  std::string place;
+  double weight = 0, uniform = 0;      // mean weight on it, and what an even spread over earlier tokens would put there
+};
+std::vector<HeadRole> roles_of(const Attended& seen, std::int64_t heads);
+
 // ---- Training ------------------------------------------------------------------------------------------------------
 class Trainer {
  public:
@@ -91,6 +107,7 @@ class Trainer {
   // steps that follow are the same, bit for bit.
   Look look();
   std::vector<WeightUpdate> updates() const;       // since the last look()
+  Attended attended() const;                       // nothing seen of layers whose attention is their own
   std::string sample(std::int64_t length) const;   // text that the model writes, `length` tokens
 
   // Diverged, and no file, when the next batch has no finite loss: the last good checkpoint stays.

@@ -193,7 +193,7 @@ class Numbers {
       const double se = s.n > 1 ? s.se : 0.0;
       series.x.push_back(double(moments(rule)[m].step));
       series.y.push_back(s.mean);
-      series.low.push_back(s.mean - se);
+      series.low.push_back(std::max(0.0, s.mean - se));   // nothing that is drawn can be negative
       series.high.push_back(s.mean + se);
     }
     return series;
@@ -220,11 +220,10 @@ class Numbers {
 std::string shown(const Statistics& s) { return s.n > 1 ? with_error(s.mean, s.se) : number(s.mean); }
 
 void show_tables(Lab& lab, const Knobs& k, const Numbers& numbers) {
-  Table learning{fmt::format("After {} steps, mean over {} seed{}; in brackets the standard error of the last digit",
-                             k.steps, k.seeds, k.seeds == 1 ? "" : "s"),
+  Table learning{fmt::format("After {} steps, mean over {} seed{} (in brackets: standard error)", k.steps, k.seeds,
+                             k.seeds == 1 ? "" : "s"),
                  {"rule", "held-out loss", "accuracy", "steps to 90 %", "s to 90 %", "ms/step"}, {}};
-  Table attention{"Entropy (nats) and share of dead rows at the start and at the end; distance of the weights from the "
-                  "first twin's at the end",
+  Table attention{"Entropy (nats), share of dead rows, and distance of the weights from the first twin's",
                   {"rule", "entropy, start", "end", "dead, start", "end", "distance"}, {}};
   Table gradients{"|dQ|: the norm of each query's gradient, at the start and at the end",
                   {"rule", "median, start", "end", "RMS, start", "end"}, {}};
@@ -265,7 +264,7 @@ void draw(Lab& lab, const Knobs& k, const Numbers& numbers) {
 // ---- In words ------------------------------------------------------------------------------------------------------
 std::string parting_text(const Knobs& k, std::size_t rule, const Parting& parting) {
   if (parting.tensor == "none") return fmt::format("{} and {} start out the same.", k.rules[0], k.rules[rule]);
-  return fmt::format("{} and {} differ before the first step, from {} on (relative distance {}).", k.rules[0],
+  return fmt::format("{} and {} first differ in {}, before the first step (relative distance {}).", k.rules[0],
                      k.rules[rule], parting.tensor, number(parting.distance));
 }
 
@@ -280,17 +279,17 @@ std::string outcome_text(const Knobs& k, const Statistics& own, const Statistics
   return text + ((more_dead_rows > 0) == (gap > 0) ? "as its dead rows suggest" : "against what its dead rows suggest");
 }
 
-std::string verdict_on(const Knobs& k, const Numbers& numbers, std::size_t rule) {
+void judge(Lab& lab, const Knobs& k, const Numbers& numbers, std::size_t rule) {
   const auto start = [&](std::size_t i, Numbers::Column column) { return numbers.at_start(i, column).mean; };
   const auto times = [&](Numbers::Column column) { return number(start(rule, column) / start(0, column), 2); };
   const double dead = start(rule, &Moment::dead_rows), dead_first = start(0, &Moment::dead_rows);
-  std::string text = fmt::format("{} against {}: held-out loss after {} steps is {}.", k.rules[rule], k.rules[0],
-                                 k.steps, outcome_text(k, numbers.at_end(rule, &Moment::loss),
-                                                       numbers.at_end(0, &Moment::loss), dead - dead_first));
-  if (k.layers == 0) return text;
-  return text + fmt::format(" At the start: {:.0f} % dead rows against {:.0f} %, median |dQ| {} times and RMS |dQ| {} "
-                            "times as large.", 100 * dead, 100 * dead_first, times(&Moment::grad_q_median),
-                            times(&Moment::grad_q_rms));
+  lab.verdict(fmt::format("{} against {} after {} steps: held-out loss {}.", k.rules[rule], k.rules[0], k.steps,
+                          outcome_text(k, numbers.at_end(rule, &Moment::loss), numbers.at_end(0, &Moment::loss),
+                                       dead - dead_first)));
+  if (k.layers == 0) return;
+  lab.verdict(fmt::format("At the start: {:.0f} % dead rows against {:.0f} %; |dQ| {} times as large in the median, {} "
+                          "times in the RMS.", 100 * dead, 100 * dead_first, times(&Moment::grad_q_median),
+                          times(&Moment::grad_q_rms)));
 }
 
 void run(Lab& lab, const Knobs& k) {
@@ -314,7 +313,7 @@ void run(Lab& lab, const Knobs& k) {
     lab.result("accuracy_" + k.rules[i], numbers.at_end(i, &Moment::accuracy).mean);
   }
   draw(lab, k, numbers);
-  for (std::size_t i = 1; i < k.rules.size(); ++i) lab.verdict(verdict_on(k, numbers, i));
+  for (std::size_t i = 1; i < k.rules.size(); ++i) judge(lab, k, numbers, i);
 }
 
 }  // namespace

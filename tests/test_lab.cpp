@@ -367,4 +367,34 @@ TEST_CASE("numbers for the reader: as many digits as they deserve") {
   CHECK(fixed(-0.001, 2) == "0.00");
 }
 
+TEST_CASE("verdicts: the numbers are bold on a terminal, and only there") {
+  const Elsewhere e;
+  const auto said = [](const char* color) {
+    return surgeon_says({"small", "--color", color, "--force", "--out", "a"}, {small([](Lab& lab) {
+                          lab.verdict("From 0.296 to 1.0e-05: 16387(101), -2 of 47 % in layer2 of d_k.");
+                        })}).out;
+  };
+  const auto bold = [](const std::string& number) { return "\x1b[1m" + number + "\x1b[0m"; };
+  CHECK(has(said("always"), "From " + bold("0.296") + " to " + bold("1.0e-05") + ": " + bold("16387(101)") + ", " +
+                                bold("-2") + " of " + bold("47 %") + " in layer2 of d_k."));
+  CHECK_FALSE(has(said("never"), "\x1b"));
+}
+
+TEST_CASE("text of several lines does not end in a single word; parts of a wide table are about as wide") {
+  const Elsewhere e;
+  const std::string words = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen";
+  Table table{"", {"name"}, {{"first"}}};
+  for (int i = 0; i < 9; ++i) {
+    table.header.push_back("column " + std::to_string(i));
+    table.rows[0].push_back("1");
+  }
+  const std::string out = surgeon_says({"small", "--out", "a"}, {small([&](Lab& lab) {
+                                          lab.say(words + " fifteen");
+                                          lab.show(table);
+                                        })}).out;
+  CHECK(has(out, "\nfourteen fifteen\n"));
+  CHECK(has(out, "column 4\n"));   // 5 and 4 columns, not 7 and 2
+  check_width(out);
+}
+
 }

@@ -200,6 +200,50 @@ TEST_CASE("a look has finite numbers for each head and each parameter, and its r
   CHECK(rows_of(updates, 1).size() == updates.size());
 }
 
+TEST_CASE("roles: each head's place is found, with the weight on it and what an even spread would put there") {
+  const std::int64_t T = 8;
+  const std::vector<std::int64_t> x = {0, 1, 2, 3, 0, 1, 2, 3};
+  const std::vector<std::string> places = {"itself", "the previous token", "3 tokens back", "the same token before",
+                                           "what followed the same token", "no one place"};
+  std::vector<double> weights(places.size() * T * T, 0.0);
+  const auto weight = [&](std::size_t head, std::int64_t i, std::int64_t j) -> double& {
+    return weights[(head * T + std::size_t(i)) * T + std::size_t(std::max<std::int64_t>(j, 0))];
+  };
+  for (std::int64_t i = 0; i < T; ++i) {
+    weight(0, i, i) = weight(1, i, i - 1) = weight(2, i, i - 3) = 1;
+    weight(3, i, i < 4 ? 0 : i - 4) = 1;
+    weight(4, i, i < 4 ? 0 : i - 3) = 1;
+    for (std::int64_t j = 0; j <= i; ++j) weight(5, i, j) = 1 / double(i + 1);
+  }
+  const std::int64_t heads = std::ssize(places);
+  Attended seen{.tokens = tensor(x, {1, T}), .weights = {tensor(weights, {heads, T, T})}};
+  const std::vector<HeadRole> roles = roles_of(seen, heads);
+  REQUIRE(roles.size() == places.size());
+  CHECK(roles[0].place == "itself");
+  CHECK(roles[1].place == "the previous token");
+  CHECK(roles[1].weight == 1);
+  CHECK(roles[1].uniform == doctest::Approx((1 / 2.0 + 1 / 3.0 + 1 / 4.0 + 1 / 5.0 + 1 / 6.0 + 1 / 7.0 + 1 / 8.0) / 7));
+  CHECK(roles[5].place == "no one place");
+  // In a sequence that repeats, 3 back is what followed the same token, once there is one: both put all weight there.
+  CHECK((roles[2].place == "3 tokens back" || roles[2].place == "what followed the same token"));
+  CHECK((roles[3].place == "4 tokens back" || roles[3].place == "the same token before"));
+  CHECK((roles[4].place == "3 tokens back" || roles[4].place == "what followed the same token"));
+}
+
+TEST_CASE("surgeon train ends with what each head attends to: a row, and a map of up to 16 heads") {
+  const Folder folder;
+  const std::string out = (folder.path / "a").string();
+  std::ostringstream said, errors;
+  REQUIRE(surgeon_command(all_experiments(), {"train", "induction", "--tokens", "8", "--symbols", "8", "--d-model", "8",
+                                              "--heads", "2", "--steps", "2", "--threads", "1", "--out", out},
+                          said, errors) == 0);
+  const std::string rows = read_bytes(out + "/metrics.jsonl");
+  for (const char* row : {"\"kind\":\"role\",\"step\":2,\"layer\":0,\"head\":1,", "\"layer\":1,\"head\":0,\"place\":\""})
+    CHECK_MESSAGE(rows.find(row) != rows.npos, std::string(row));
+  CHECK(said.str().find("mostly at") != std::string::npos);
+  CHECK(read_bytes(out + "/figures/attention.csv").find("Layer 1 head 1") != std::string::npos);
+}
+
 TEST_CASE("accumulated batches give the gradient of the mean over all their targets, however many each asks for") {
   TrainKnobs k = tiny();
   k.dropout = 0.0;

@@ -17,7 +17,9 @@
 
 #include "experiments/figures.hpp"
 #include "experiments/figures/gnuplot.hpp"
+#include "experiments/figures/text.hpp"
 #include "experiments/format.hpp"
+#include "framework/errors.hpp"
 
 extern char** environ;
 
@@ -79,25 +81,33 @@ std::string text_of(const fs::path& path) {
   return shortened(text, 300);
 }
 
-// Whether all of it is there; then under its own name.
-bool in_place(const std::vector<fs::path>& drawn, const std::string& name) {
-  std::error_code error;
-  for (const fs::path& path : drawn)
-    if (fs::file_size(path, error) == 0 || error) return false;
-  for (const fs::path& path : drawn) {
-    fs::rename(path, path.parent_path() / (name + path.stem().extension().string()), error);
-    if (error) return false;
-  }
-  return true;
+const char* ending_of(FigureFormat format) {
+  return format == FigureFormat::svg ? ".svg" : format == FigureFormat::png ? ".png" : ".pdf";
 }
 
 }  // namespace
 
+void Plotter::write_script(const Figure& figure, const fs::path& folder, Job& job) {
+  std::vector<std::pair<FigureFormat, std::string>> files;
+  for (const FigureFormat format : drawing_.formats) {
+    const char* end = ending_of(format);
+    job.outputs.push_back({folder / fmt::format(".{}{}.tmp", figure.name, end), folder / (figure.name + end)});
+    files.emplace_back(format, job.outputs.back().hidden.string());
+  }
+  const std::set<char32_t> without_font = letters_without_font(figure);
+  not_in_fonts_.insert(without_font.begin(), without_font.end());
+  std::ofstream script(job.script);
+  script << gnuplot_script(figure, drawing_.size, files, without_font) << std::flush;
+  if (!script) throw IoError(fmt::format("{}: cannot write figure {} to it", folder.string(), figure.name));
+}
+
 void Plotter::start(const Figure& figure, const fs::path& folder) {
   if (missing_) return;
-  const auto hidden = [&](const char* end) { return folder / ("." + figure.name + end); };
-  Job job{0, figure.name, hidden(".gp.tmp"), hidden(".log.tmp"), hidden(".svg.tmp"), hidden(".png.tmp")};
-  std::ofstream(job.script) << gnuplot_script(figure, job.svg.string(), job.png.string());
+  if (!fs::is_directory(folder))
+    throw IoError(fmt::format("{}: no such folder to draw figure {} in", folder.string(), figure.name));
+  const auto hidden = [&](const char* end) { return folder / fmt::format(".{}{}.tmp", figure.name, end); };
+  Job job{0, figure.name, hidden(".gp"), hidden(".log"), {}};
+  write_script(figure, folder, job);
   int error = spawn(job.process, job.script, job.errors);
   if ((error == EAGAIN || error == ENOMEM) && !jobs_.empty()) {   // there is room when the others are done
     failures_ = finish();
@@ -112,23 +122,37 @@ void Plotter::start(const Figure& figure, const fs::path& folder) {
   for (const auto& path : {job.script, job.errors}) fs::remove(path, ignored);
 }
 
+// What went wrong, "" when nothing did: then the figure is in place, all of it.
+std::string Plotter::outcome_of(const Job& job, bool ended, int status) const {
+  const std::string said = text_of(job.errors);
+  std::error_code error, ignored;
+  bool whole = ended && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+  for (const Output& out : job.outputs) whole = whole && fs::file_size(out.hidden, error) > 0 && !error;
+  for (const Output& out : job.outputs) {
+    if (whole && !error) fs::rename(out.hidden, out.final, error);
+    fs::remove(out.hidden, ignored);
+  }
+  for (const auto& path : {job.script, job.errors}) fs::remove(path, ignored);
+  if (!ended) return fmt::format("figure {}: gnuplot took too long and was stopped", job.name);
+  if (whole && !error) return "";
+  return fmt::format("figure {}: gnuplot failed{}{}", job.name, said.empty() ? "" : ": ", said);
+}
+
 std::vector<std::string> Plotter::finish(const std::function<bool()>& hurry) {
   Clock::time_point until = Clock::now() + patience_;
   for (const Job& job : jobs_) {
     int status = 0;
     const bool ended = wait_for(job.process, status, until, hurry);
     if (!ended) stop(job.process);
-    const bool well = ended && WIFEXITED(status) && WEXITSTATUS(status) == 0 && in_place({job.svg, job.png}, job.name);
-    const std::string said = text_of(job.errors);
-    for (const auto& path : {job.script, job.errors, job.svg, job.png}) {
-      std::error_code ignored;
-      fs::remove(path, ignored);
-    }
-    if (!ended) failures_.push_back(fmt::format("figure {}: gnuplot took too long and was stopped", job.name));
-    else if (!well)
-      failures_.push_back(fmt::format("figure {}: gnuplot failed{}{}", job.name, said.empty() ? "" : ": ", said));
+    if (std::string failure = outcome_of(job, ended, status); !failure.empty()) failures_.push_back(std::move(failure));
   }
   jobs_.clear();
+  const auto shown = std::min<std::ptrdiff_t>(std::ssize(not_in_fonts_), 8);
+  if (!not_in_fonts_.empty())
+    failures_.push_back(fmt::format("no font has {}{}: � stands for what is missing in the PNG and PDF figures",
+                                    utf8_of({not_in_fonts_.begin(), std::next(not_in_fonts_.begin(), shown)}),
+                                    shown < std::ssize(not_in_fonts_) ? " and more" : ""));
+  not_in_fonts_.clear();
   return std::exchange(failures_, {});
 }
 

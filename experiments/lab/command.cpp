@@ -182,6 +182,18 @@ Together run_each(const Program& program, std::deque<Prepared>& prepared, const 
   return together;
 }
 
+// The checks of all experiments, and the first thing that each found.
+void sum_up(const Terminal& terminal, const Json& results) {
+  std::string text;
+  for (const Json& one : results)
+    for (const Json& check : one["checks"])
+      text += wrap((check["holds"] ? "ok: " : "FAILED: ") + check["claim"].get<std::string>()) + "\n";
+  for (const Json& one : results)
+    if (!one["verdict"].empty())
+      text += "\n" + wrap(one["experiment"].get<std::string>() + ": " + one["verdict"][0].get<std::string>()) + "\n";
+  terminal.out << terminal.paint.bold("== In short") << "\n\n" << bold_numbers(text, terminal.paint) << "\n";
+}
+
 int run_all(const Program& program, const Words& words, std::ostream& out, std::ostream& err) {
   Settings settings;
   settings.threads = threads();
@@ -208,7 +220,10 @@ int run_all(const Program& program, const Words& words, std::ostream& out, std::
   const char* status = all.exit == done ? "done" : Lab::interrupted() ? "aborted" : "failed";
   const std::string summary = session.finish(status, "", {{"experiments", all.results}});
   if (settings.json) out << summary;
-  else if (!terminal.silent) out << all.figures << "Results in " << printable(folder.path().string()) << "\n";
+  else if (!terminal.silent) {
+    sum_up(terminal, all.results);
+    out << all.figures << "Results in " << printable(folder.path().string()) << "\n";
+  }
   return closed(all.exit, program, terminal);
 }
 

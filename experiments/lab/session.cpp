@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <ctime>
+#include <set>
 
 #include <fmt/chrono.h>
 #include <fmt/format.h>
@@ -37,6 +38,18 @@ std::string processor() {
   return "unknown";
 }
 
+Drawing drawing_of(const Settings& settings) {
+  Drawing drawing{settings.figure_size == "slide"    ? FigureSize::slide
+                  : settings.figure_size == "column" ? FigureSize::column
+                                                     : FigureSize::screen, {}};
+  const std::set<std::string> formats(settings.figure_formats.begin(), settings.figure_formats.end());   // each once
+  for (const std::string& format : formats)
+    drawing.formats.push_back(format == "svg"   ? FigureFormat::svg
+                              : format == "png" ? FigureFormat::png
+                                                : FigureFormat::pdf);
+  return drawing;
+}
+
 }  // namespace
 
 std::string json_text(const Json& object) {
@@ -58,7 +71,7 @@ Session::Session(const Settings& settings, const Terminal& terminal, Plan plan) 
   lab_.seed_ = std::uint64_t(settings.seed);
   lab_.dtype_ = settings.dtype == "float64" ? Dtype::float64 : Dtype::float32;
   lab_.folder_ = plan.folder;
-  lab_.state_.reset(new Lab::State(terminal, std::move(plan)));
+  lab_.state_.reset(new Lab::State(terminal, std::move(plan), drawing_of(settings)));
   Lab::State& s = *lab_.state_;
   s.started = timestamp();
   Json config = {{"experiment", s.plan.experiment}, {"typed", s.plan.typed}, {"options", s.plan.config}};

@@ -21,7 +21,8 @@ using Json = nlohmann::ordered_json;
 
 struct Settings {
   std::int64_t seed = 42, seeds = 1, threads = 1;
-  std::string dtype = "float32", out = {}, config = {}, color = "auto", preset = "full";
+  std::string dtype = "float32", out = {}, config = {}, color = "auto", preset = "full", figure_size = "screen";
+  std::vector<std::string> figure_formats = {"svg", "png", "pdf"};
   bool force = false, json = false, quiet = false, help = false;
 };
 
@@ -48,7 +49,7 @@ struct Plan {
 };
 
 struct Lab::State {
-  State(const Terminal& t, Plan p) : terminal(t), plan(std::move(p)) {}
+  State(const Terminal& t, Plan p, Drawing d) : terminal(t), plan(std::move(p)), plotter(std::move(d)) {}
   Terminal terminal;
   Plan plan;
   std::ofstream csv, jsonl, log;

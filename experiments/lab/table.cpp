@@ -65,6 +65,19 @@ std::string block(const Table& table, const std::vector<Column>& columns, std::s
   return text;
 }
 
+// Where the parts of a table end that fit in 80 columns, with at most so many columns besides the first.
+std::vector<std::size_t> parts_of(const std::vector<Column>& columns, std::size_t most) {
+  std::vector<std::size_t> ends;
+  std::size_t begin = 1;
+  do {
+    std::size_t end = begin, total = 2 + columns[0].width;
+    while (end < columns.size() && (end == begin || (end - begin < most && total + 2 + columns[end].width <= 80)))
+      total += 2 + columns[end++].width;
+    ends.push_back(begin = end);
+  } while (begin < columns.size());
+  return ends;
+}
+
 }  // namespace
 
 Statistics statistics(std::span<const double> values) {
@@ -126,14 +139,13 @@ std::string render(const Table& raw, const Paint& paint) {
   const std::vector<Column> columns = columns_of(table);
   std::string text = table.title.empty() ? "" : wrap(table.title) + "\n";
   if (columns.empty()) return text;
-  // What does not fit in 80 columns goes below, with the first column again.
-  for (std::size_t begin = 1; begin < columns.size() || begin == 1;) {
-    std::size_t end = begin, total = 2 + columns[0].width;
-    while (end < columns.size() && (end == begin || total + 2 + columns[end].width <= 80))
-      total += 2 + columns[end++].width;
+  // What does not fit in 80 columns goes below, with the first column again; about as many columns in each part.
+  const std::size_t parts = std::max<std::size_t>(parts_of(columns, columns.size()).size(), 1);
+  std::size_t begin = 1;
+  for (const std::size_t end : parts_of(columns, (columns.size() - 1 + parts - 1) / parts)) {
     if (begin > 1) text += "\n";
     text += block(table, columns, begin, end, paint);
-    begin = std::max(end, begin + 1);
+    begin = end;
   }
   return text;
 }

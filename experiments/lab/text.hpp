@@ -27,6 +27,7 @@ inline constexpr std::size_t longest_line = 1000;   // characters of an error or
 
 std::string render(const Table& table, const Paint& paint);
 std::string wrap(const std::string& text, std::size_t indent = 0);   // no newline at the end; keeps those inside
+std::string bold_numbers(const std::string& text, const Paint& paint);
 std::string as_typed(const std::string& word);    // the user's word for a message: shortened past 80 characters
 // The name most like the one typed, or "" when none is near.
 std::string nearest(const std::string& typed, const std::vector<std::string>& names);

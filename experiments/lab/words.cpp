@@ -52,6 +52,9 @@ void add_common(Options& o, Settings& s) {
   o.add("--force", s.force, "write into --out even if it is not empty");
   o.add("--config", s.config, "TOML file that sets any of these options");
   o.add("--preset", s.preset, "how much to compute by default", {.choices = {"quick", "full"}});
+  o.add("--figure-size", s.figure_size, "what figures are for: as large as they need, 16:9, or 3.4 inches wide",
+        {.choices = {"screen", "slide", "column"}});
+  o.add("--figure-formats", s.figure_formats, "files of each figure", {.choices = {"svg", "png", "pdf"}});
   o.add("--json", s.json, "print one JSON object to stdout and nothing else");
   o.add("--quiet", s.quiet, "print nothing to stdout");
   o.add("--color", s.color, "when to use colours", {.choices = {"auto", "always", "never"}});
