@@ -34,7 +34,7 @@ set_property(SOURCE experiments/lab/build_info.cpp PROPERTY COMPILE_DEFINITIONS 
 
 # ---- The experiments and the command -------------------------------------------------------------------------------
 file(GLOB sources CONFIGURE_DEPENDS experiments/*.cpp experiments/*/*.cpp)
-list(FILTER sources EXCLUDE REGEX "/(main|first_steps|bench/[a-z]+)\\.cpp$")
+list(FILTER sources EXCLUDE REGEX "/(main|first_steps|real_model|bench/[a-z]+)\\.cpp$")
 list(REMOVE_ITEM sources ${lab_sources})
 add_library(surgeon_experiments STATIC ${sources})
 surgeon_flags(surgeon_experiments)
@@ -47,6 +47,12 @@ target_link_libraries(surgeon PRIVATE surgeon_experiments)
 add_executable(first_steps experiments/first_steps.cpp)
 surgeon_flags(first_steps)
 target_link_libraries(first_steps PRIVATE surgeon_layers)
+
+if(SURGEON_ONNX)   # experiments/real_model.sh
+  add_executable(real_model EXCLUDE_FROM_ALL experiments/real_model.cpp)
+  surgeon_flags(real_model)
+  target_link_libraries(real_model PRIVATE surgeon_lab surgeon_layers fmt::fmt)
+endif()
 
 # ---- Benchmarks: built on request, by experiments/bench/run.sh -----------------------------------------------------
 add_executable(surgeon_serve EXCLUDE_FROM_ALL experiments/bench/serve.cpp experiments/bench/works.cpp)

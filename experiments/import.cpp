@@ -29,7 +29,8 @@ Parameters load(const std::string& file) {
     if (file.ends_with(ending)) return load_pt(file);
   if (file.ends_with(".safetensors")) return load_safetensors(file).tensors;
   if (file.ends_with(".npz")) return load_npz(file);
-  throw UsageError(file + ": its name must end in .pt, .pth, .bin, .safetensors or .npz");
+  if (file.ends_with(".onnx")) return load_onnx(file);
+  throw UsageError(file + ": its name must end in .pt, .pth, .bin, .safetensors, .npz or .onnx");
 }
 
 void read(Knobs& k) {
@@ -48,7 +49,7 @@ void read(Knobs& k) {
 }
 
 void options(Options& o, Knobs& k) {
-  o.add("file", k.file, "weights: .pt, .pth, .bin, .safetensors or .npz", {.required = true});
+  o.add("file", k.file, "weights: .pt, .pth, .bin, .safetensors, .npz, .onnx", {.required = true});
   o.add("--heads", k.foreign.heads, "heads of the queries, which weights do not say", {.low = 1, .high = 1e4, .required = true});
   o.add("--kind", k.kind, "whose names the weights have", {.choices = {"auto", "attention", "gpt2", "llama"}});
   o.add("--prefix", k.foreign.prefix, "only weights whose names begin with this");

@@ -1,5 +1,5 @@
 // Tensors in files: safetensors (weights and checkpoints, which PyTorch's ecosystem reads too), NumPy's .npy and .npz,
-// and those that PyTorch saved.
+// and those that PyTorch saved; the weights of ONNX models.
 // Every file is written whole or not at all: into ".NAME.tmp" in the same folder, fsync, rename, fsync of the folder.
 // A process that is killed meanwhile leaves the old file as it was, and a temporary file that the next save takes over.
 // Every reader checks what it reads before it allocates memory: a hostile file is an IoError, never a crash.
@@ -65,5 +65,11 @@ Parameters load_npz(const std::filesystem::path& path);
 // pickle in the file is read as a description and nothing in it is run: what asks for anything but tensors, dicts,
 // lists, numbers and text is refused by name. Limits: 64 levels, 4,000,000 values, four times the file in tensors.
 Parameters load_pt(const std::filesystem::path& path);
+
+// ---- ONNX ----------------------------------------------------------------------------------------------------------
+
+// The weights of a model: its initialisers and constants, by name; other numbers than for safetensors are passed over.
+// Only in builds with -DSURGEON_ONNX=ON, which need libonnx and protobuf; IoError says so elsewhere.
+Parameters load_onnx(const std::filesystem::path& path);
 
 }  // namespace surgeon

@@ -22,6 +22,7 @@ Tensor FeedForward::activated(const Tensor& x, const Tensor& inner) const {
     case Activation::relu: return relu(inner);
     case Activation::gelu: return gelu(inner);
     case Activation::gelu_tanh: return gelu(inner, Gelu::tanh);
+    case Activation::silu: return silu(inner);
     default: return silu((*gate)(x)) * inner;
   }
 }

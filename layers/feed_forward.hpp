@@ -7,9 +7,9 @@
 
 namespace surgeon {
 
-// relu, gelu: linear2(f(linear1(x))).  gelu_tanh: the approximation of gelu that GPT-2 uses.
+// relu, gelu, silu: linear2(f(linear1(x))).  gelu_tanh: the approximation of gelu that GPT-2 uses.
 // swiglu: linear2(silu(gate(x)) * linear1(x)). Shazeer 2020, arXiv 2002.05202.
-enum class Activation { relu, gelu, gelu_tanh, swiglu };
+enum class Activation { relu, gelu, gelu_tanh, silu, swiglu };
 
 struct FeedForward {
   // hidden: the width between the two layers; usually 4 d_model, or 8/3 d_model for swiglu.

@@ -222,11 +222,13 @@ TEST_CASE("Dropout drops only where there are random numbers") {
 }
 
 TEST_CASE("FeedForward: each activation is its formula") {
-  for (const Activation kind : {Activation::relu, Activation::gelu, Activation::gelu_tanh, Activation::swiglu}) {
+  for (const Activation kind : {Activation::relu, Activation::gelu, Activation::gelu_tanh, Activation::silu,
+                                Activation::swiglu}) {
     Rng rng(1);
     const FeedForward layer(4, 6, rng, kind, f64);
     const Tensor x = randn({2, 3, 4}, rng, f64), inner = layer.linear1(x);
     const Tensor expected = kind == Activation::relu        ? where(inner > 0.0, inner, zeros_like(inner))
+                            : kind == Activation::silu      ? inner * sigmoid(inner)
                             : kind == Activation::gelu      ? inner * (erf(inner / std::sqrt(2.0)) + 1.0) * 0.5
                             : kind == Activation::gelu_tanh
                                 ? inner * (tanh((inner + inner * inner * inner * 0.044715) *

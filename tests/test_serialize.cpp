@@ -310,6 +310,13 @@ TEST_SUITE("serialize") {
     damage_everywhere([](const fs::path& path) { return load_npz(path); }, folder / "a", load_npz(folder / "a"));
   }
 
+  TEST_CASE("ONNX: what is no model is refused, and a build that reads none says how to get one that does") {
+    const Folder folder;
+    const std::string refusal =
+        refusal_of([](const fs::path& path) { return load_onnx(path); }, folder / "x.onnx", "not a model");
+    CHECK((refusal == "is not an ONNX model" || refusal.find("-DSURGEON_ONNX=ON") != std::string::npos));
+  }
+
   TEST_CASE(".pt: what would run code is refused by name, and damage is an error or changes no tensor") {
     const Folder folder;
     const auto load = [](const fs::path& path) { return load_pt(path); };

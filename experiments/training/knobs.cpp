@@ -39,7 +39,8 @@ const Names<Positions> position_names{{"none", Positions::none}, {"learned", Pos
 const Names<NormKind> norm_names{{"layer", NormKind::layer}, {"rms", NormKind::rms}};
 const Names<NormPlace> norm_places{{"pre", NormPlace::pre}, {"post", NormPlace::post}};
 const Names<Activation> activation_names{{"relu", Activation::relu}, {"gelu", Activation::gelu},
-                                         {"gelu-tanh", Activation::gelu_tanh}, {"swiglu", Activation::swiglu}};
+                                         {"gelu-tanh", Activation::gelu_tanh}, {"silu", Activation::silu},
+                                         {"swiglu", Activation::swiglu}};
 const Names<Init> init_names{{"gpt2", Init::gpt2}, {"xavier-uniform", Init::xavier_uniform},
                              {"xavier-normal", Init::xavier_normal}, {"kaiming-uniform", Init::kaiming_uniform},
                              {"kaiming-normal", Init::kaiming_normal}};

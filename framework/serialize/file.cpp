@@ -225,19 +225,22 @@ const Format* safetensors_format(std::string_view name) { return find_format(nam
 const Format* numpy_format(std::string_view name) { return find_format(name, &Format::numpy); }
 
 Tensor read_tensor(Region& region, const Format& format, const Shape& shape) try {
-  Tensor x = make(shape, format.dtype);
-  const std::size_t bytes = std::size_t(x.size() * format.bytes);
   if (!format.widen) {
-    region.read(x.node().data, bytes);
+    Tensor x = make(shape, format.dtype);
+    region.read(x.node().data, std::size_t(x.size() * format.bytes));
     return x;
   }
-  std::vector<std::byte> stored(bytes);
-  region.read(stored.data(), bytes);
-  if (!format.widen(stored.data(), x.size(), x.node().data))
-    fail(region.path(), "holds a bool that is neither 0 nor 1");
-  return x;
+  return read_tensor(region.text(std::size_t(count(shape) * format.bytes)), format, shape, region.path());
 } catch (const std::bad_alloc&) {
   fail(region.path(), "a tensor of shape ", shape, " does not fit into memory");
+}
+
+Tensor read_tensor(std::string_view bytes, const Format& format, const Shape& shape, const std::filesystem::path& path) {
+  Tensor x = make(shape, format.dtype);
+  const auto* stored = reinterpret_cast<const std::byte*>(bytes.data());
+  if (!format.widen) std::memcpy(x.node().data, stored, bytes.size());
+  else if (!format.widen(stored, x.size(), x.node().data)) fail(path, "holds a bool that is neither 0 nor 1");
+  return x;
 }
 
 }  // namespace surgeon::detail

@@ -95,6 +95,8 @@ const Format* safetensors_format(std::string_view name);   // null when unknown
 const Format* numpy_format(std::string_view name);
 // A tensor from the next bytes. They must be there: compare count(shape) * bytes with left() before.
 Tensor read_tensor(Region& region, const Format& format, const Shape& shape);
+// The same from memory, with as many bytes as the shape needs; `path` is for errors.
+Tensor read_tensor(std::string_view bytes, const Format& format, const Shape& shape, const std::filesystem::path& path);
 
 // The bytes of a .npy before its numbers; and the tensor of a .npy that fills the region.
 std::string npy_header(const Tensor& x);
