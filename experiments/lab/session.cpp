@@ -121,7 +121,11 @@ std::string Session::figures() const {
   const fs::path folder = lab_.folder() / "figures";
   std::string names;
   for (const std::string& name : lab_.state_->figures)
-    if (fs::exists(folder / (name + ".svg"))) names += (names.empty() ? " " : ", ") + name;
+    for (const char* end : {".svg", ".png", ".pdf"})
+      if (fs::exists(folder / (name + end))) {
+        names += (names.empty() ? " " : ", ") + name;
+        break;
+      }
   return names.empty() ? "" : wrap(printable("Figures in " + folder.string() + ":" + names)) + "\n";
 }
 
