@@ -17,5 +17,6 @@
 #include "layers/masks.hpp"
 #include "layers/multi_head_attention.hpp"
 #include "layers/positions.hpp"
+#include "layers/specimen.hpp"
 #include "layers/transformer.hpp"
 #include "layers/transformer_block.hpp"
