@@ -51,7 +51,11 @@ std::vector<std::string> labels(const std::string& given, std::int64_t Tk) {
 
 // Every head of one sequence of every layer.
 std::vector<HeadMeasures> measured(Lab& lab, const Knobs& k, const std::vector<Specimen>& specimens) {
-  struct Place { const Specimen* s; std::int64_t head; std::string name; };
+  struct Place {
+    const Specimen* s;
+    std::int64_t head;
+    std::string name;
+  };
   std::vector<Place> places;
   for (const Specimen& s : specimens) {
     if (k.sequence >= s.batch())
@@ -68,11 +72,23 @@ std::vector<HeadMeasures> measured(Lab& lab, const Knobs& k, const std::vector<S
 }
 
 void write_row(Lab& lab, const HeadMeasures& m, const HeadRow& r) {
-  lab.row({{"head", r.name}, {"dead_rows", r.dead}, {"zero_gradient_queries", r.zero}, {"jacobian_median", r.jacobian},
-           {"entropy_share", r.entropy}, {"largest_score", r.largest}, {"top_share", r.top}, {"gini", r.gini},
-           {"value_share", r.sink}, {"value_share_at", r.sink_at}, {"value_share_by_weights", r.sink_expected},
-           {"output_rank", r.output_rank}, {"weights_off", m.weights_off}, {"output_off", m.output_off},
-           {"dQ_off", m.dQ_off}, {"dK_off", m.dK_off}, {"dV_off", m.dV_off}});
+  lab.row({{"head", r.name},
+           {"dead_rows", r.dead},
+           {"zero_gradient_queries", r.zero},
+           {"jacobian_median", r.jacobian},
+           {"entropy_share", r.entropy},
+           {"largest_score", r.largest},
+           {"top_share", r.top},
+           {"gini", r.gini},
+           {"value_share", r.sink},
+           {"value_share_at", r.sink_at},
+           {"value_share_by_weights", r.sink_expected},
+           {"output_rank", r.output_rank},
+           {"weights_off", m.weights_off},
+           {"output_off", m.output_off},
+           {"dQ_off", m.dQ_off},
+           {"dK_off", m.dK_off},
+           {"dV_off", m.dV_off}});
 }
 
 // Every number for each query and key, for whoever wants to draw or compare them.
@@ -100,10 +116,10 @@ std::vector<std::string> found(const std::vector<HeadRow>& rows, bool causal, st
                                            " heads have lost most of their queries to saturation";
   const HeadRow& sink = *std::max_element(rows.begin(), rows.end(), [](auto& a, auto& b) { return a.sink < b.sink; });
   std::string second = "The values' gradient is most concentrated in head " + sink.name + ": key " +
-                       std::to_string(sink.sink_at) + " has " + percent(sink.sink) + " of it, where the weights alone give " +
-                       percent(sink.sink_expected);
-  if (causal) second += " and a causal mask with equal weights " +
-                        percent(inspect::causal_shares(Tk)[std::size_t(sink.sink_at)]);
+                       std::to_string(sink.sink_at) + " has " + percent(sink.sink) +
+                       " of it, where the weights alone give " + percent(sink.sink_expected);
+  if (causal)
+    second += " and a causal mask with equal weights " + percent(inspect::causal_shares(Tk)[std::size_t(sink.sink_at)]);
   return {most + "; the worst is head " + worst.name + ", where " + percent(worst.dead) +
               " of the queries have a softmax Jacobian below 0.001 and the top tenth hold " + percent(worst.top) +
               " of the squared gradient.",
@@ -117,11 +133,12 @@ std::vector<std::string> notes(const Knobs& k, const std::vector<Specimen>& spec
                       std::to_string(k.look.draws) + " random ones from N(0,1), and dL/dscores is that of the first.",
           "Dead rows: queries that see at least two keys and whose softmax Jacobian has a Frobenius norm below 0.001. "
           "Top 10 % and Gini are of the squared gradient norms of the queries.",
-          k.look.from < 0 ? "Maps with more than " + std::to_string(k.look.cells) +
-                                " rows or columns are made coarser: a cell holds its entry of largest size. --from shows "
-                                "tokens one by one."
-                          : "Maps show " + std::to_string(k.look.cells) + " tokens from " + std::to_string(k.look.from) +
-                                " on. All other numbers are of the whole sequence.",
+          k.look.from < 0
+              ? "Maps with more than " + std::to_string(k.look.cells) +
+                    " rows or columns are made coarser: a cell holds its entry of largest size. --from shows "
+                    "tokens one by one."
+              : "Maps show " + std::to_string(k.look.cells) + " tokens from " + std::to_string(k.look.from) +
+                    " on. All other numbers are of the whole sequence.",
           "\"By weights alone\" is what upstream gradients that are random and independent give each value: "
           "sum_i A_ij^2 / sum_ij A_ij^2. Rank of output: the exponential of the entropy of its singular values.",
           "Maps are drawn for the eight worst heads; metrics.csv has a row for each head, positions.csv a row for each "
@@ -129,9 +146,12 @@ std::vector<std::string> notes(const Knobs& k, const std::vector<Specimen>& spec
 }
 
 void say_differences(Lab& lab, const std::vector<HeadMeasures>& heads) {
-  Table table{"Theirs against ours: largest difference over the largest number", {"tensor", "worst head", "difference"}, {}};
-  for (const auto& [name, part] : {std::pair{"weights", &HeadMeasures::weights_off}, {"output", &HeadMeasures::output_off},
-                                   {"dQ", &HeadMeasures::dQ_off}, {"dK", &HeadMeasures::dK_off},
+  Table table{
+      "Theirs against ours: largest difference over the largest number", {"tensor", "worst head", "difference"}, {}};
+  for (const auto& [name, part] : {std::pair{"weights", &HeadMeasures::weights_off},
+                                   {"output", &HeadMeasures::output_off},
+                                   {"dQ", &HeadMeasures::dQ_off},
+                                   {"dK", &HeadMeasures::dK_off},
                                    {"dV", &HeadMeasures::dV_off}}) {
     const HeadMeasures* worst = nullptr;
     for (const HeadMeasures& m : heads)
@@ -165,7 +185,8 @@ void run(Lab& lab, const Knobs& k) {
   };
   std::stable_sort(heads.begin(), heads.end(), [&](auto& a, auto& b) { return badness(a) > badness(b); });
   std::vector<HeadRow> rows;
-  Table table{"Heads, the worst first", {"head", "dead", "median |J|", "entropy/ln n", "largest", "top 10 %", "dV sink"}, {}};
+  Table table{
+      "Heads, the worst first", {"head", "dead", "median |J|", "entropy/ln n", "largest", "top 10 %", "dV sink"}, {}};
   for (const HeadMeasures& m : heads) {
     const HeadRow& r = rows.emplace_back(row_of(m));
     write_row(lab, m, r);
@@ -182,18 +203,20 @@ void run(Lab& lab, const Knobs& k) {
   lab.say("The page: " + lab.file("report.html").string());
 }
 
-}  // namespace
+}   // namespace
 
 Experiment inspect() {
-  return {"inspect",
-          "Where does the gradient of somebody else's attention go?",
-          "Varied: nothing; give it Q, K, V from any framework, with the upstream gradient dO if there is one. Measured: "
-          "for each head and query, the weights' entropy, the largest score, the norm of the softmax Jacobian and the "
-          "gradient; the gradient of each key and value; how far given weights, output and gradients are from ours. It "
-          "leaves report.html, a page with figures. Look at dead rows, and at the share that one key has of dL/dV.",
-          {"surgeon inspect attention.npz --layout BHTd --causal", "surgeon inspect attention.npz --layout BHTd --causal --from 2 --cells 8"},
-          knobs<Knobs>(options, run),
-          false};
+  return {
+      "inspect",
+      "Where does the gradient of somebody else's attention go?",
+      "Varied: nothing; give it Q, K, V from any framework, with the upstream gradient dO if there is one. Measured: "
+      "for each head and query, the weights' entropy, the largest score, the norm of the softmax Jacobian and the "
+      "gradient; the gradient of each key and value; how far given weights, output and gradients are from ours. It "
+      "leaves report.html, a page with figures. Look at dead rows, and at the share that one key has of dL/dV.",
+      {"surgeon inspect attention.npz --layout BHTd --causal",
+       "surgeon inspect attention.npz --layout BHTd --causal --from 2 --cells 8"},
+      knobs<Knobs>(options, run),
+      false};
 }
 
-}  // namespace surgeon::experiments
+}   // namespace surgeon::experiments

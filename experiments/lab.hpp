@@ -40,6 +40,9 @@ namespace surgeon {
 struct UsageError : std::invalid_argument { using std::invalid_argument::invalid_argument; };   // exit 2
 struct Interrupted : std::runtime_error { Interrupted() : std::runtime_error("interrupted") {} };   // exit 130
 // Anything else that leaves an experiment, and a failed Lab::check: exit 1.
+// Not an error: what an experiment throws last when it found what it looks for (compare: a difference). The run is
+// done, with exit 3 and no line on stderr.
+struct Findings : std::exception {};
 
 // ---- Options -------------------------------------------------------------------------------------------------------
 struct Limits {

@@ -5,13 +5,13 @@
 namespace surgeon {
 namespace experiments {
 Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
-    import_weights(), inspect();
+    import_weights(), inspect(), doctor();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
   return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
-          import_weights(), inspect()};
+          import_weights(), inspect(), experiments::doctor()};
 }
 
 }  // namespace surgeon

@@ -17,7 +17,7 @@ enum class Axes { of_queries, of_keys, map };
 
 struct Part {
   const char* name;
-  Tensor Specimen::* place;
+  Tensor Specimen::*place;
   Axes axes;
   std::vector<std::string> also;   // other names for it, in lower case
 };
@@ -65,7 +65,8 @@ using Layers = std::map<std::string, std::map<const Part*, Tensor>>;
 Parameters read_many(const std::string& file) {
   if (file.ends_with(".npz")) return load_npz(file);
   if (file.ends_with(".safetensors")) return load_safetensors(file).tensors;
-  throw UsageError(file + ": its name must end in .npz or .safetensors; a single tensor is given as --tensor Q=FILE.npy");
+  throw UsageError(file +
+                   ": its name must end in .npz or .safetensors; a single tensor is given as --tensor Q=FILE.npy");
 }
 
 void put(Layers& layers, const std::string& layer, const std::string& name, const Tensor& x) {
@@ -87,7 +88,8 @@ Layers tensors_of(const SpecimenFiles& files, std::vector<std::string>& ignored)
   std::vector<std::string> taken;
   for (const std::string& word : files.tensors) {
     const auto equals = word.find('=');
-    const std::string name = word.substr(0, equals), source = equals == std::string::npos ? "" : word.substr(equals + 1);
+    const std::string name = word.substr(0, equals),
+                      source = equals == std::string::npos ? "" : word.substr(equals + 1);
     if (!part_named(name) || source.empty())
       throw UsageError("--tensor " + word + ": must be NAME=FILE.npy or NAME=TENSOR, NAME being one of " + all_names());
     const bool inside = many.contains(source);
@@ -98,8 +100,9 @@ Layers tensors_of(const SpecimenFiles& files, std::vector<std::string>& ignored)
     if (std::find(taken.begin(), taken.end(), full) != taken.end()) continue;
     const auto [layer, name] = layer_and_name(full);
     if (part_named(name)) put(layers, layer, name, x);
-    else ignored.push_back(full + " " + to_string(x.shape()) + " is not used: it has none of the names " + all_names() +
-                           "; --tensor Q=" + full + " gives it one");
+    else
+      ignored.push_back(full + " " + to_string(x.shape()) + " is not used: it has none of the names " + all_names() +
+                        "; --tensor Q=" + full + " gives it one");
   }
   return layers;
 }
@@ -170,11 +173,12 @@ Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tenso
   return s;
 }
 
-}  // namespace
+}   // namespace
 
 void add_options(Options& o, SpecimenFiles& f) {
-  o.add("file", f.file, "a .npz or .safetensors with Q, K, V and, if there are any, mask, bias, output, weights, dO, dP, "
-                        "dS, dQ, dK, dV; LAYER.Q for several layers");
+  o.add("file", f.file,
+        "a .npz or .safetensors with Q, K, V and, if there are any, mask, bias, output, weights, dO, dP, "
+        "dS, dQ, dK, dV; LAYER.Q for several layers");
   o.add("--tensor", f.tensors, "NAME=FILE.npy, or NAME=TENSOR for one in the file that has another name");
   o.add("--layout", f.layout, "order of the axes of tensors with four; auto refuses what could be either",
         {.choices = {"auto", "BHTd", "BTHd"}});
@@ -196,4 +200,4 @@ std::vector<Specimen> load_specimens(const SpecimenFiles& files, std::vector<std
   return specimens;
 }
 
-}  // namespace surgeon
+}   // namespace surgeon

@@ -11,10 +11,10 @@
 namespace surgeon {
 
 struct SpecimenFiles {
-  std::string file = {};                    // .npz or .safetensors, with tensors of the names below; may be empty
-  std::vector<std::string> tensors = {};    // NAME=FILE.npy, or NAME=name of a tensor in the file
-  std::string layout = "auto";              // of tensors with four axes
-  std::int64_t heads = 1, kv_heads = 0;     // in tensors with three axes, side by side in the last; kv_heads 0: heads
+  std::string file = {};   // .npz or .safetensors, with tensors of the names below; may be empty
+  std::vector<std::string> tensors = {};   // NAME=FILE.npy, or NAME=name of a tensor in the file
+  std::string layout = "auto";   // of tensors with four axes
+  std::int64_t heads = 1, kv_heads = 0;   // in tensors with three axes, side by side in the last; kv_heads 0: heads
   std::string scale = "d_k";
   bool causal = false;
   std::int64_t window = 0;
@@ -27,4 +27,4 @@ void add_options(Options& options, SpecimenFiles& files);
 // tensors that do not fit together.
 std::vector<Specimen> load_specimens(const SpecimenFiles& files, std::vector<std::string>& ignored);
 
-}  // namespace surgeon
+}   // namespace surgeon

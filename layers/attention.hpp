@@ -77,11 +77,11 @@ struct AttentionOptions {
   Rng* rng = nullptr;            // the random numbers for dropout; without them nothing is dropped, as in evaluation
 };
 
-// One number for each query, [B, Tq] or [B, heads, Tq] (MultiHeadAttention: [B * heads, Tq]), of its row of scores s and
-// weights p = softmax(s), before dropout. They are computed in float64 from the scores of a few queries at a time;
-// [Tq, Tk] is never held, so memory grows with T. They can be differentiated to any order: on the way back each block of
-// scores is computed again, so memory still grows with T, but under create_graph the new graph holds all blocks.
-// A query that may attend to nothing has largest and logsumexp -inf, entropy and jacobian 0, and gradients 0.
+// One number for each query, [B, Tq] or [B, heads, Tq] (MultiHeadAttention: [B * heads, Tq]), of its row of scores s
+// and weights p = softmax(s), before dropout. They are computed in float64 from the scores of a few queries at a time;
+// [Tq, Tk] is never held, so memory grows with T. They can be differentiated to any order: on the way back each block
+// of scores is computed again, so memory still grows with T, but under create_graph the new graph holds all blocks. A
+// query that may attend to nothing has largest and logsumexp -inf, entropy and jacobian 0, and gradients 0.
 struct AttentionStats {
   Tensor largest;     // max s; its gradient goes to the first of equals
   Tensor logsumexp;   // ln sum exp s

@@ -5,6 +5,7 @@
 #include "layers/attention.hpp"
 #include "layers/attention_layer.hpp"
 #include "layers/collect.hpp"
+#include "layers/doctor.hpp"
 #include "layers/dropout.hpp"
 #include "layers/embedding.hpp"
 #include "layers/feed_forward.hpp"

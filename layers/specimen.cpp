@@ -1,6 +1,8 @@
 #include "layers/specimen.hpp"
 
 #include <cstdlib>
+#include <initializer_list>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -23,7 +25,7 @@ Tensor plane(const Tensor& x, std::int64_t sequence, std::int64_t head) {
   return x[x.shape(0) == 1 ? 0 : sequence][x.shape(1) == 1 ? 0 : head];
 }
 
-}  // namespace
+}   // namespace
 
 AttentionOptions Specimen::options() const {
   return {.mask = mask, .scale = scale, .causal = causal, .window = window, .bias = bias, .soft_cap = soft_cap};
@@ -48,33 +50,61 @@ void check(const Specimen& s) {
             " does not fit scores ", map);
 }
 
-Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
-  const std::int64_t shared_by = s.heads() / s.kv_heads(), kv = head / shared_by;
-  const auto of = [&](const Tensor& x, std::int64_t h) { return x.empty() ? x : x[sequence][h]; };
-  Specimen one = s;
-  for (Tensor Specimen::* part : {&Specimen::Q, &Specimen::output, &Specimen::weights, &Specimen::dO, &Specimen::dP,
-                                 &Specimen::dS, &Specimen::dQ})
-    one.*part = of(s.*part, head);
-  for (Tensor Specimen::* part : {&Specimen::K, &Specimen::V}) one.*part = of(s.*part, kv);
-  for (Tensor Specimen::* part : {&Specimen::dK, &Specimen::dV}) one.*part = shared_by > 1 ? Tensor() : of(s.*part, kv);
-  for (Tensor Specimen::* part : {&Specimen::mask, &Specimen::bias})
-    if ((s.*part).defined()) one.*part = plane(s.*part, sequence, head);
-  return one;
+namespace {
+
+constexpr Tensor Specimen::*inputs[] = {&Specimen::Q, &Specimen::K, &Specimen::V};
+constexpr Tensor Specimen::*kept[] = {&Specimen::output, &Specimen::weights, &Specimen::dO, &Specimen::dP,
+                                      &Specimen::dS,     &Specimen::dQ,      &Specimen::dK, &Specimen::dV};
+constexpr Tensor Specimen::*maps[] = {&Specimen::mask, &Specimen::bias};
+
+template <class Change>
+Specimen changed(Specimen s, const Change& change, std::initializer_list<std::span<Tensor Specimen::*const>> lists) {
+  for (const auto& list : lists)
+    for (Tensor Specimen::*part : list)
+      if ((s.*part).defined()) s.*part = change(s.*part);
+  return s;
 }
 
-Tensor visible_in(const Specimen& head) {
-  const std::int64_t Tq = head.Q.shape(0), Tk = head.K.shape(0);
+}   // namespace
+
+Specimen one_sequence(const Specimen& s, std::int64_t sequence) {
+  const auto part = [&](const Tensor& x) {
+    return x.rank() < 4 || x.shape(0) == 1 ? x : slice(x, 0, sequence, sequence + 1);
+  };
+  return changed(s, part, {inputs, kept, maps});
+}
+
+Specimen in_float64(const Specimen& s) {
+  Specimen wide = changed(s, [](const Tensor& x) { return x.to(Dtype::float64); }, {inputs, kept});
+  if (wide.bias.defined()) wide.bias = wide.bias.to(Dtype::float64);
+  return wide;
+}
+
+Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
+  const std::int64_t shared_by = s.heads() / s.kv_heads(), kv = head / shared_by;
+  const auto of = [&](std::int64_t h) { return [&, h](const Tensor& x) { return x[sequence][h]; }; };
+  Specimen one = changed(s, [&](const Tensor& x) { return plane(x, sequence, head); }, {maps});
+  for (Tensor Specimen::*part : {&Specimen::dK, &Specimen::dV})
+    if (shared_by > 1) one.*part = Tensor();
+  constexpr Tensor Specimen::*by_query[] = {&Specimen::Q,  &Specimen::output, &Specimen::weights, &Specimen::dO,
+                                            &Specimen::dP, &Specimen::dS,     &Specimen::dQ};
+  constexpr Tensor Specimen::*by_key[] = {&Specimen::K, &Specimen::V, &Specimen::dK, &Specimen::dV};
+  return changed(changed(one, of(head), {by_query}), of(kv), {by_key});
+}
+
+Tensor visible_in(const Specimen& s) {
+  const std::int64_t Tq = s.Q.shape(-2), Tk = s.K.shape(-2);
   Tensor visible;
-  if (head.mask.defined()) visible = broadcast_to(detail::boolean_mask("mask", head.mask), {Tq, Tk});
-  if (!head.causal && head.window == 0) return visible;
+  if (s.mask.defined()) visible = detail::boolean_mask("mask", s.mask);
+  if (!s.causal && s.window == 0) return visible;
   std::vector<unsigned char> by_place;
   for (std::int64_t i = 0; i < Tq; ++i)
     for (std::int64_t j = 0; j < Tk; ++j) {
       const std::int64_t back = i + Tk - Tq - j;
-      by_place.push_back(!(head.causal && back < 0) && !(head.window > 0 && std::abs(back) >= head.window));
+      by_place.push_back(!(s.causal && back < 0) && !(s.window > 0 && std::abs(back) >= s.window));
     }
   const Tensor places = tensor(by_place, {Tq, Tk});
   return visible.empty() ? places : both(visible, places);
 }
 
-}  // namespace surgeon
+}   // namespace surgeon

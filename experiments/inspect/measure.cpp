@@ -42,7 +42,11 @@ Block block_of(const Specimen& s, const Tensor& visible, std::int64_t first, std
     const Tensor part = x.rank() == 2 && x.shape(0) == Tq && Tq > 1 ? rows(x, first, n) : x;
     return part.shape(-1) == Tk ? slice(part, -1, 0, keys) : part;
   };
-  Block b{first, n, batched(rows(s.Q, first, n)), batched(rows(s.K, 0, keys)), batched(rows(s.V, 0, keys)),
+  Block b{first,
+          n,
+          batched(rows(s.Q, first, n)),
+          batched(rows(s.K, 0, keys)),
+          batched(rows(s.V, 0, keys)),
           {.scale = s.scale, .return_weights = true, .return_stats = true, .soft_cap = s.soft_cap}};
   if (visible.defined()) b.options.mask = of_map(visible);
   if (s.bias.defined()) b.options.bias = of_map(s.bias);
@@ -137,7 +141,7 @@ CoarseMap empty_map(std::int64_t Tq, std::int64_t Tk, const Look& look) {
   return map;
 }
 
-}  // namespace
+}   // namespace
 
 void CoarseMap::take(const Tensor& block, std::int64_t first_query) {
   const Tensor wide = block.to(Dtype::float64);
@@ -170,4 +174,4 @@ HeadMeasures measure(const Specimen& s, const std::string& name, const Look& loo
   return m;
 }
 
-}  // namespace surgeon::inspect
+}   // namespace surgeon::inspect

@@ -25,21 +25,21 @@ struct CoarseMap {
 struct HeadMeasures {
   std::string name;
   Numbers entropy = {}, largest = {}, jacobian = {};   // for each query
-  Numbers seen = {};                       // how many keys each query sees
-  Numbers dQ = {}, dK = {}, dV = {};       // norms of the gradient of each query, key, value: root mean square over draws
-  Numbers dV_expected = {};                // sum_i A_ij^2: what random upstream gradients give each value, squared
-  double output_rank = 0;                  // effective rank of the output, from 1 to min(Tq, d_v)
+  Numbers seen = {};   // how many keys each query sees
+  Numbers dQ = {}, dK = {}, dV = {};   // norms of the gradient of each query, key, value: root mean square over draws
+  Numbers dV_expected = {};   // sum_i A_ij^2: what random upstream gradients give each value, squared
+  double output_rank = 0;   // effective rank of the output, from 1 to min(Tq, d_v)
   CoarseMap weights = {}, dscores = {};
   // Largest difference over the largest number of ours, nan where nothing was given to compare with.
   double weights_off = nothing, output_off = nothing, dQ_off = nothing, dK_off = nothing, dV_off = nothing;
 };
 
 struct Look {
-  std::int64_t cells = 40;    // of a coarse map, each way
-  std::int64_t from = -1;     // >= 0: `cells` tokens from this one on, each as it is
-  std::int64_t draws = 4;     // of random upstream gradients, where there is none
+  std::int64_t cells = 40;   // of a coarse map, each way
+  std::int64_t from = -1;   // >= 0: `cells` tokens from this one on, each as it is
+  std::int64_t draws = 4;   // of random upstream gradients, where there is none
 };
 
 HeadMeasures measure(const Specimen& head, const std::string& name, const Look& look, Rng rng);
 
-}  // namespace surgeon::inspect
+}   // namespace surgeon::inspect

@@ -47,7 +47,8 @@ Numbers binned(const Numbers& x, std::size_t columns) {
 std::vector<std::string> tick_labels(const std::vector<std::string>& tokens, std::int64_t first, std::int64_t of,
                                      std::int64_t columns) {
   std::vector<std::string> labels;
-  const std::int64_t every = tokens.empty() ? (columns + 15) / 16 : (columns + 31) / 32;   // more would run into each other
+  const std::int64_t every =
+      tokens.empty() ? (columns + 15) / 16 : (columns + 31) / 32;   // more would run into each other
   for (std::int64_t c = 0; c < columns; ++c) {
     const std::int64_t at = first + (c * of + columns - 1) / columns;
     const std::string label = std::size_t(at) < tokens.size() ? tokens[std::size_t(at)] : std::to_string(at);
@@ -70,10 +71,18 @@ void fit_scale(Heatmap& map) {
   map.high = high > low ? high : low + 1;
 }
 
-struct ByHead { const char* title; Numbers HeadMeasures::* numbers; bool logarithm; const char* axis; };
+struct ByHead {
+  const char* title;
+  Numbers HeadMeasures::*numbers;
+  bool logarithm;
+  const char* axis;
+};
 
 Heatmap by_head(const ByHead& what, const Story& story, const std::vector<HeadMeasures>& heads) {
-  Heatmap map{.title = what.title, .x_label = what.axis, .y_label = "Head", .bar_label = what.logarithm ? "log10" : "",
+  Heatmap map{.title = what.title,
+              .x_label = what.axis,
+              .y_label = "Head",
+              .bar_label = what.logarithm ? "log10" : "",
               .decimals = -1};
   if (map.bar_label.empty()) map.bar_label = "mean";
   for (std::size_t h = 0; h < std::min(heads.size(), shown_rows); ++h) {
@@ -90,10 +99,11 @@ Heatmap by_head(const ByHead& what, const Story& story, const std::vector<HeadMe
 }
 
 Figure gradients_by_head(const Story& story, const std::vector<HeadMeasures>& heads) {
-  Figure figure{.name = "gradients", .title = "Gradient of each query, key and value (worst head on top)", .columns = 1};
-  for (const ByHead& what : {ByHead{"|dL/dQ|", &HeadMeasures::dQ, true, "Query"},
-                             ByHead{"|dL/dK|", &HeadMeasures::dK, true, "Key"},
-                             ByHead{"|dL/dV|", &HeadMeasures::dV, true, "Value"}})
+  Figure figure{
+      .name = "gradients", .title = "Gradient of each query, key and value (worst head on top)", .columns = 1};
+  for (const ByHead& what :
+       {ByHead{"|dL/dQ|", &HeadMeasures::dQ, true, "Query"}, ByHead{"|dL/dK|", &HeadMeasures::dK, true, "Key"},
+        ByHead{"|dL/dV|", &HeadMeasures::dV, true, "Value"}})
     figure.panels.push_back(by_head(what, story, heads));
   return figure;
 }
@@ -110,8 +120,8 @@ Figure rows_by_head(const Story& story, const std::vector<HeadMeasures>& heads) 
 Heatmap panel_of(const CoarseMap& map, const std::string& title, const Story& story) {
   Heatmap panel{.title = title, .x_label = "Key", .y_label = "Query", .values = map.cells, .decimals = -1};
   panel.x_ticks = tick_labels(story.tokens, map.first, map.keys, map.columns);
-  panel.y_ticks = tick_labels(map.queries == map.keys ? story.tokens : std::vector<std::string>(), map.first, map.queries,
-                              map.rows);
+  panel.y_ticks = tick_labels(map.queries == map.keys ? story.tokens : std::vector<std::string>(), map.first,
+                              map.queries, map.rows);
   return panel;
 }
 
@@ -129,7 +139,7 @@ Figure maps(const Story& story, const std::vector<HeadMeasures>& heads, std::siz
   return figure;
 }
 
-Numbers mean_over_heads(const std::vector<HeadMeasures>& heads, Numbers HeadMeasures::* part, bool squares) {
+Numbers mean_over_heads(const std::vector<HeadMeasures>& heads, Numbers HeadMeasures::*part, bool squares) {
   Numbers sum;
   for (const HeadMeasures& m : heads) {
     const Numbers one = shares(squares ? squared(m.*part) : m.*part);
@@ -140,8 +150,10 @@ Numbers mean_over_heads(const std::vector<HeadMeasures>& heads, Numbers HeadMeas
 }
 
 Figure positions(const Story& story, const std::vector<HeadMeasures>& heads) {
-  LineChart chart{.title = "Share of the squared gradient, mean over heads", .x_label = "Position",
-                  .y_label = "Share", .log_y = true};
+  LineChart chart{.title = "Share of the squared gradient, mean over heads",
+                  .x_label = "Position",
+                  .y_label = "Share",
+                  .log_y = true};
   const auto add = [&](const std::string& name, const Numbers& y, int colour, bool dashed) {
     Numbers x(y.size());
     std::iota(x.begin(), x.end(), 0.0);
@@ -158,7 +170,8 @@ Figure positions(const Story& story, const std::vector<HeadMeasures>& heads) {
 // ---- The page ------------------------------------------------------------------------------------------------------
 std::string escaped(const std::string& text) {
   std::string safe;
-  for (char c : text) safe += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  for (char c : text)
+    safe += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
   return safe;
 }
 
@@ -171,8 +184,9 @@ std::string svg_of(const std::filesystem::path& folder, const std::string& name)
 }
 
 std::string table_of(const std::vector<HeadRow>& rows) {
-  std::string html = "<table><tr><th>head<th>dead rows<th>zero dL/dq<th>median |J|<th>entropy / ln n<th>largest score"
-                     "<th>top 10 %<th>Gini<th>largest share of dL/dV<th>at key<th>by weights alone<th>rank of output</tr>\n";
+  std::string html =
+      "<table><tr><th>head<th>dead rows<th>zero dL/dq<th>median |J|<th>entropy / ln n<th>largest score"
+      "<th>top 10 %<th>Gini<th>largest share of dL/dV<th>at key<th>by weights alone<th>rank of output</tr>\n";
   const auto percent = [](double x) { return std::isfinite(x) ? fixed(100 * x, 1) + " %" : std::string("-"); };
   for (const HeadRow& r : rows)
     html += fmt::format("<tr><td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}<td>{}</tr>\n",
@@ -201,7 +215,7 @@ std::string html_of(const Story& story, const std::vector<HeadRow>& rows, const 
   return html + "</ul>\n</html>\n";
 }
 
-}  // namespace
+}   // namespace
 
 Numbers causal_shares(std::int64_t T) {
   Numbers y(static_cast<std::size_t>(T));
@@ -239,7 +253,8 @@ HeadRow row_of(const HeadMeasures& m) {
   return r;
 }
 
-void write_page(Lab& lab, const Story& story, const std::vector<HeadMeasures>& heads, const std::vector<HeadRow>& rows) {
+void write_page(Lab& lab, const Story& story, const std::vector<HeadMeasures>& heads,
+                const std::vector<HeadRow>& rows) {
   std::vector<Figure> figures = {positions(story, heads), gradients_by_head(story, heads), rows_by_head(story, heads)};
   for (std::size_t i = 0; i < std::min(heads.size(), shown_heads); ++i) figures.push_back(maps(story, heads, i));
   Plotter plotter;   // not the lab's own: the page waits for the pictures
@@ -254,4 +269,4 @@ void write_page(Lab& lab, const Story& story, const std::vector<HeadMeasures>& h
   lab.write("report.html", html_of(story, rows, pictures));
 }
 
-}  // namespace surgeon::inspect
+}   // namespace surgeon::inspect

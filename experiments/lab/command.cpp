@@ -16,7 +16,7 @@
 namespace surgeon {
 namespace {
 
-enum Exit { done = 0, failed = 1, usage = 2, aborted = 130 };
+enum Exit { done = 0, failed = 1, usage = 2, found = 3, aborted = 130 };
 
 // ---- The terminal --------------------------------------------------------------------------------------------------
 bool colour(const std::string& choice, const std::ostream& stream, int descriptor) {
@@ -74,6 +74,8 @@ Outcome outcome_of(Prepared& p, Session& session) {
     return {};
   } catch (const Interrupted& e) {
     return {aborted, "aborted", e.what()};
+  } catch (const Findings&) {
+    return {session.failed() ? failed : found};
   } catch (const UsageError& e) {
     return {usage, "failed", e.what()};
   } catch (const std::bad_alloc&) {

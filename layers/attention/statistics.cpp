@@ -19,8 +19,8 @@ Tensor jacobian_of(const Tensor& p, const Tensor& winner) {
   const Tensor others = masked_fill(p, winner, 0.0), top = sum(masked_fill(p, !winner, 0.0), Over{{-1}, true});
   const Tensor square = others * others, squares = sum(square, Over{{-1}, true});
   const Tensor rest = sum(others, Over{{-1}, true}), away = 1.0 - others;
-  const Tensor all = sum(top * top * (rest * rest + squares), -1) +
-                     sum(square * (away * away + top * top + squares - square), -1);
+  const Tensor all =
+      sum(top * top * (rest * rest + squares), -1) + sum(square * (away * away + top * top + squares - square), -1);
   const Tensor zero = all == 0.0;   // the root has no derivative there; it is 0 on both sides
   return masked_fill(sqrt(masked_fill(all, zero, 1.0)), zero, 0.0);
 }
@@ -38,7 +38,7 @@ Tensor value_of(const Tensor& scores) {
   const NoRecord pause;
   const std::vector<ScoreRow> rows = score_rows(scores);
   std::vector<double> all;
-  for (double ScoreRow::* part : {&ScoreRow::largest, &ScoreRow::logsumexp, &ScoreRow::entropy, &ScoreRow::jacobian})
+  for (double ScoreRow::*part : {&ScoreRow::largest, &ScoreRow::logsumexp, &ScoreRow::entropy, &ScoreRow::jacobian})
     for (const ScoreRow& row : rows) all.push_back(row.*part);
   Shape shape = scores.shape();
   shape.back() = 4;
@@ -65,7 +65,7 @@ std::int64_t block_of(const Shape& shape) {
   return std::clamp<std::int64_t>((1 << 20) / scores_of_a_query, 8, std::max<std::int64_t>(Tq, 8));
 }
 
-}  // namespace
+}   // namespace
 
 AttentionStats statistics_of(const Tensor& scores) { return apart(stacked_statistics(scores)); }
 
@@ -87,4 +87,4 @@ AttentionStats statistics_by_rows(const Tensor& Q, const Tensor& K, const Shape&
   return apart(blocks.size() == 1 ? blocks[0] : concat(blocks, -1));
 }
 
-}  // namespace surgeon::detail
+}   // namespace surgeon::detail
