@@ -82,7 +82,7 @@ void run(Lab& lab, const SpecimenFiles& files) {
   if (!all.empty()) throw Findings();
 }
 
-}   // namespace
+}  // namespace
 
 Experiment doctor() {
   return {"doctor",
@@ -97,4 +97,4 @@ Experiment doctor() {
           false};
 }
 
-}   // namespace surgeon::experiments
+}  // namespace surgeon::experiments

@@ -163,47 +163,62 @@ void say_differences(Lab& lab, const std::vector<HeadMeasures>& heads) {
   if (!table.rows.empty()) lab.show(table);
 }
 
-void run(Lab& lab, const Knobs& k) {
-  std::vector<std::string> ignored;
-  const std::vector<Specimen> specimens = load_specimens(k.files, ignored);
-  for (const std::string& sentence : ignored) lab.warn(sentence);
+Story story_of(const Knobs& k, const std::vector<Specimen>& specimens) {
   const Specimen& first = specimens[0];
-  Story story{.title = "Attention in " + (k.files.file.empty() ? std::string("the tensors given") : k.files.file),
-              .facts = std::to_string(specimens.size()) + (specimens.size() == 1 ? " layer; Q " : " layers; Q ") +
-                       to_string(first.Q.shape()) + ", K " + to_string(first.K.shape()) + ", V " +
-                       to_string(first.V.shape()) + ", " + to_string(first.Q.dtype()) + "; sequence " +
-                       std::to_string(k.sequence) + ".",
-              .sentences = {},
-              .notes = notes(k, specimens),
-              .tokens = labels(k.tokens, first.Tk()),
-              .causal = k.files.causal && first.Tq() == first.Tk(),
-              .look = k.look};
-  std::vector<HeadMeasures> heads = measured(lab, k, specimens);
+  return {.title = "Attention in " + (k.files.file.empty() ? std::string("the tensors given") : k.files.file),
+          .facts = std::to_string(specimens.size()) + (specimens.size() == 1 ? " layer; Q " : " layers; Q ") +
+                   to_string(first.Q.shape()) + ", K " + to_string(first.K.shape()) + ", V " +
+                   to_string(first.V.shape()) + ", " + to_string(first.Q.dtype()) + "; sequence " +
+                   std::to_string(k.sequence) + ".",
+          .sentences = {},
+          .notes = notes(k, specimens),
+          .tokens = labels(k.tokens, first.Tk()),
+          .causal = k.files.causal && first.Tq() == first.Tk(),
+          .look = k.look};
+}
+
+// The worst first: most dead rows, then most gradient in few queries.
+void sort_by_badness(std::vector<HeadMeasures>& heads) {
   const auto badness = [](const HeadMeasures& m) {
     const HeadRow r = row_of(m);
     return std::pair{r.dead, std::isnan(r.top) ? 2.0 : r.top};
   };
   std::stable_sort(heads.begin(), heads.end(), [&](auto& a, auto& b) { return badness(a) > badness(b); });
+}
+
+std::vector<HeadRow> show_heads(Lab& lab, const std::vector<HeadMeasures>& heads) {
+  constexpr std::size_t shown = 16;
   std::vector<HeadRow> rows;
-  Table table{
-      "Heads, the worst first", {"head", "dead", "median |J|", "entropy/ln n", "largest", "top 10 %", "dV sink"}, {}};
+  Table table{"Heads, the worst first", {"head", "dead", "median |J|", "entropy/ln n", "largest", "top 10 %", "dV sink"},
+              {}};
   for (const HeadMeasures& m : heads) {
     const HeadRow& r = rows.emplace_back(row_of(m));
     write_row(lab, m, r);
-    if (rows.size() <= 16)
+    if (rows.size() <= shown)
       table.rows.push_back({r.name, percent(r.dead), number(r.jacobian), fixed(r.entropy, 3), number(r.largest),
                             percent(r.top), percent(r.sink) + " @" + std::to_string(r.sink_at)});
   }
-  write_positions(lab, heads);
   lab.show(table);
+  return rows;
+}
+
+void run(Lab& lab, const Knobs& k) {
+  std::vector<std::string> ignored;
+  const std::vector<Specimen> specimens = load_specimens(k.files, ignored);
+  for (const std::string& sentence : ignored) lab.warn(sentence);
+  Story story = story_of(k, specimens);
+  std::vector<HeadMeasures> heads = measured(lab, k, specimens);
+  sort_by_badness(heads);
+  const std::vector<HeadRow> rows = show_heads(lab, heads);
+  write_positions(lab, heads);
   say_differences(lab, heads);
-  story.sentences = found(rows, story.causal, first.Tk());
+  story.sentences = found(rows, story.causal, specimens[0].Tk());
   for (const std::string& sentence : story.sentences) lab.verdict(sentence);
   write_page(lab, story, heads, rows);
   lab.say("The page: " + lab.file("report.html").string());
 }
 
-}   // namespace
+}  // namespace
 
 Experiment inspect() {
   return {
@@ -219,4 +234,4 @@ Experiment inspect() {
       false};
 }
 
-}   // namespace surgeon::experiments
+}  // namespace surgeon::experiments

@@ -173,7 +173,7 @@ Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tenso
   return s;
 }
 
-}   // namespace
+}  // namespace
 
 void add_options(Options& o, SpecimenFiles& f) {
   o.add("file", f.file,
@@ -200,4 +200,4 @@ std::vector<Specimen> load_specimens(const SpecimenFiles& files, std::vector<std
   return specimens;
 }
 
-}   // namespace surgeon
+}  // namespace surgeon

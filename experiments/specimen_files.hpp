@@ -27,4 +27,4 @@ void add_options(Options& options, SpecimenFiles& files);
 // tensors that do not fit together.
 std::vector<Specimen> load_specimens(const SpecimenFiles& files, std::vector<std::string>& ignored);
 
-}   // namespace surgeon
+}  // namespace surgeon

@@ -226,7 +226,7 @@ void examine_sequence(const Specimen& one, const std::string& where, double u, s
     check_laws(tallies, head_of(one, h, e, weights, u), where + ", head " + std::to_string(h));
 }
 
-}   // namespace
+}  // namespace
 
 Examination examine(const Specimen& specimen) {
   check(specimen);
@@ -263,4 +263,4 @@ std::vector<std::pair<std::string, std::string>> laws_of_attention() {
   return all;
 }
 
-}   // namespace surgeon
+}  // namespace surgeon

@@ -45,4 +45,4 @@ Examination examine(const Specimen& specimen);
 // The laws, as they are named in findings, with their sentences.
 std::vector<std::pair<std::string, std::string>> laws_of_attention();
 
-}   // namespace surgeon
+}  // namespace surgeon

@@ -25,7 +25,7 @@ Tensor plane(const Tensor& x, std::int64_t sequence, std::int64_t head) {
   return x[x.shape(0) == 1 ? 0 : sequence][x.shape(1) == 1 ? 0 : head];
 }
 
-}   // namespace
+}  // namespace
 
 AttentionOptions Specimen::options() const {
   return {.mask = mask, .scale = scale, .causal = causal, .window = window, .bias = bias, .soft_cap = soft_cap};
@@ -65,7 +65,7 @@ Specimen changed(Specimen s, const Change& change, std::initializer_list<std::sp
   return s;
 }
 
-}   // namespace
+}  // namespace
 
 Specimen one_sequence(const Specimen& s, std::int64_t sequence) {
   const auto part = [&](const Tensor& x) {
@@ -107,4 +107,4 @@ Tensor visible_in(const Specimen& s) {
   return visible.empty() ? places : both(visible, places);
 }
 
-}   // namespace surgeon
+}  // namespace surgeon

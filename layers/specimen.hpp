@@ -45,4 +45,4 @@ Specimen one_head(const Specimen& specimen, std::int64_t sequence, std::int64_t 
 // its heads; empty: everywhere.
 Tensor visible_in(const Specimen& specimen);
 
-}   // namespace surgeon
+}  // namespace surgeon

@@ -110,7 +110,7 @@ std::string as_json(const Examination& e) {
          ", \"unchecked\": " + as_json(e.unchecked) + "}";
 }
 
-}   // namespace
+}  // namespace
 
 int surgeon_rows(const surgeon_problem* p, void* largest, void* logsumexp, void* entropy, void* jacobian) {
   return int(guarded([&] {

@@ -70,7 +70,7 @@ Tensor normal(const Shape& shape, std::uint64_t seed, Dtype dtype = f64) {
   return randn(shape, rng, dtype);
 }
 
-}   // namespace
+}  // namespace
 
 TEST_SUITE("attention_stats") {
   TEST_CASE("return_stats: numbers and gradients agree with PyTorch in float64, masks, windows and biases included") {

@@ -58,7 +58,7 @@ std::vector<std::string> words(const std::string& file, std::vector<std::string>
   return all;
 }
 
-}   // namespace
+}  // namespace
 
 TEST_SUITE("inspect") {
   TEST_CASE("inspect: every number of a head agrees with PyTorch, for [B, heads, T, d] and for [B, T, heads, d]") {

@@ -64,7 +64,7 @@ std::string told(const Finding& f) {
   return text.str();
 }
 
-}   // namespace
+}  // namespace
 
 TEST_SUITE("zoo") {
   TEST_CASE("zoo: every mistake is caught, in float32 and float64, and named where the numbers can tell") {

@@ -141,7 +141,7 @@ CoarseMap empty_map(std::int64_t Tq, std::int64_t Tk, const Look& look) {
   return map;
 }
 
-}   // namespace
+}  // namespace
 
 void CoarseMap::take(const Tensor& block, std::int64_t first_query) {
   const Tensor wide = block.to(Dtype::float64);
@@ -174,4 +174,4 @@ HeadMeasures measure(const Specimen& s, const std::string& name, const Look& loo
   return m;
 }
 
-}   // namespace surgeon::inspect
+}  // namespace surgeon::inspect

@@ -42,4 +42,4 @@ struct Look {
 
 HeadMeasures measure(const Specimen& head, const std::string& name, const Look& look, Rng rng);
 
-}   // namespace surgeon::inspect
+}  // namespace surgeon::inspect

@@ -215,7 +215,7 @@ std::string html_of(const Story& story, const std::vector<HeadRow>& rows, const 
   return html + "</ul>\n</html>\n";
 }
 
-}   // namespace
+}  // namespace
 
 Numbers causal_shares(std::int64_t T) {
   Numbers y(static_cast<std::size_t>(T));
@@ -269,4 +269,4 @@ void write_page(Lab& lab, const Story& story, const std::vector<HeadMeasures>& h
   lab.write("report.html", html_of(story, rows, pictures));
 }
 
-}   // namespace surgeon::inspect
+}  // namespace surgeon::inspect

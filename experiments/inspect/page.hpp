@@ -40,4 +40,4 @@ void write_page(Lab& lab, const Story& story, const std::vector<HeadMeasures>& h
 // over the sum of all, 1 + 1/2 + ... + 1/T.
 Numbers causal_shares(std::int64_t T);
 
-}   // namespace surgeon::inspect
+}  // namespace surgeon::inspect

@@ -65,7 +65,7 @@ std::int64_t block_of(const Shape& shape) {
   return std::clamp<std::int64_t>((1 << 20) / scores_of_a_query, 8, std::max<std::int64_t>(Tq, 8));
 }
 
-}   // namespace
+}  // namespace
 
 AttentionStats statistics_of(const Tensor& scores) { return apart(stacked_statistics(scores)); }
 
@@ -87,4 +87,4 @@ AttentionStats statistics_by_rows(const Tensor& Q, const Tensor& K, const Shape&
   return apart(blocks.size() == 1 ? blocks[0] : concat(blocks, -1));
 }
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

@@ -17,4 +17,4 @@ using ScoresOf =
 AttentionStats statistics_by_rows(const Tensor& Q, const Tensor& K, const Shape& shape, const AttentionOptions& options,
                                   const ScoresOf& scores_of);
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

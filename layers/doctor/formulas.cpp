@@ -181,7 +181,7 @@ struct Book {
     with("no softmax", "the scores themselves are the weights", Weigh::not_at_all, -1);
   }
 
-  void arrangements() {
+  void wrong_products() {
     const Recipe r = told;
     const auto through = [&](const char* name, const char* sentence, const char* cure, auto scores) {
       add_other(name, sentence, cure, [r, scores](const Tensor& Q, const Tensor& K, const Tensor& V) {
@@ -200,6 +200,14 @@ struct Book {
     if (s.Tq() == s.Tk())
       through("Q and K exchanged", "the scores are those of keys against queries", "scores are Q K^T",
               [](const Tensor& Q, const Tensor& K) { return transpose(products(Q, K), -1, -2); });
+    if (s.K.shape(3) == s.V.shape(3))
+      add_other(
+          "K and V exchanged", "keys and values are exchanged", "scores are Q K^T, the output is P V",
+          [r](const Tensor& Q, const Tensor& K, const Tensor& V) { return applied(weights_of(products(Q, V), r), K); });
+  }
+
+  void wrong_heads() {
+    const Recipe r = told;
     if (s.heads() > 1 && s.heads() == s.kv_heads()) {
       const char* cure = "after reshape to [B, T, heads, d] exchange axes 1 and 2, and back before joining the heads";
       add_other("heads split without transpose", "heads are split by a reshape alone, so that each mixes tokens", cure,
@@ -224,14 +232,10 @@ struct Book {
                   const Tensor scores = matmul(Q, shared(K, heads, Groups::in_turn), {.transpose_b = true});
                   return applied(weights_of(scores, r), shared(V, heads, Groups::in_turn));
                 });
-    if (s.K.shape(3) == s.V.shape(3))
-      add_other(
-          "K and V exchanged", "keys and values are exchanged", "scores are Q K^T, the output is P V",
-          [r](const Tensor& Q, const Tensor& K, const Tensor& V) { return applied(weights_of(products(Q, V), r), K); });
   }
 };
 
-}   // namespace
+}  // namespace
 
 std::vector<Formula> formulas_for(const Specimen& s) {
   Recipe told{
@@ -241,8 +245,9 @@ std::vector<Formula> formulas_for(const Specimen& s) {
   book.scales();
   book.masks();
   book.weighings();
-  book.arrangements();
+  book.wrong_products();
+  book.wrong_heads();
   return std::move(book.all);
 }
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

@@ -23,4 +23,4 @@ struct Formula {
 // Of one sequence, [1, heads, T, d], in float64. The first is the one that was told.
 std::vector<Formula> formulas_for(const Specimen& sequence);
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

@@ -190,7 +190,7 @@ int bits_used(double x) {
   return 53 - std::min(std::countr_zero(bits | std::uint64_t{1} << 52), 52);
 }
 
-}   // namespace
+}  // namespace
 
 double Measured::excess() const {
   const double apart = std::abs(found - expected);
@@ -249,4 +249,4 @@ const std::vector<Law>& laws() {
   return all;
 }
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

@@ -40,4 +40,4 @@ double underflow_of(const Head& head);
 // digits to tell.
 double unit_of(const Tensor& x);
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

@@ -131,7 +131,7 @@ void dropped(Findings& all, const Specimen& s, const Tensor& expected, double u)
       "call eval() before measuring; keep dropout for training");
 }
 
-}   // namespace
+}  // namespace
 
 Findings signs_of(const Specimen& s, const Tensor& weights, double u) {
   Findings all;
@@ -145,4 +145,4 @@ Findings signs_of(const Specimen& s, const Tensor& weights, double u) {
   return all;
 }
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

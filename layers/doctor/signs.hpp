@@ -12,4 +12,4 @@ namespace surgeon::detail {
 // that explains what was given.
 std::vector<Finding> signs_of(const Specimen& sequence, const Tensor& weights, double u);
 
-}   // namespace surgeon::detail
+}  // namespace surgeon::detail

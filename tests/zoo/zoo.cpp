@@ -88,6 +88,9 @@ void add_masks(std::vector<Exhibit>& all) {
   all.push_back(weighed("mask hides the token itself", "mask one behind", [](auto& s, const Tensor& x) {
     return softmax(masked(x, tril(ones({s.Tq(), s.Tq()}), -1) == 1.0));
   }));
+}
+
+void add_hidings(std::vector<Exhibit>& all) {
   all.push_back(weighed("mask after softmax", "mask after softmax",
                         [](auto& s, const Tensor& x) { return masked(softmax(x), causal(s), 0.0); }));
   all.push_back(weighed("scores multiplied by the mask", "masked scores 0",
@@ -139,23 +142,27 @@ void add_softmaxes(std::vector<Exhibit>& all) {
 
 Tensor split_by_reshape(const Tensor& x) { return reshape(permute(x, {0, 2, 1, 3}), x.shape()); }
 
-void add_arrangements(std::vector<Exhibit>& all) {
-  const auto weights = [](const Specimen& s, const Tensor& Q, const Tensor& K) {
-    return softmax(masked(scores_of(Q, K) * root(s), causal(s)));
-  };
+Tensor right_weights(const Specimen& s, const Tensor& Q, const Tensor& K) {
+  return softmax(masked(scores_of(Q, K) * root(s), causal(s)));
+}
+
+void add_joints(std::vector<Exhibit>& all) {
   all.push_back(
       forward("heads split by a reshape", "heads split without transpose",
-              [weights](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
-                const Tensor P = weights(s, split_by_reshape(Q), split_by_reshape(K));
+              [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
+                const Tensor P = right_weights(s, split_by_reshape(Q), split_by_reshape(K));
                 const Tensor y = matmul(P, split_by_reshape(V));   // and joined by a reshape, [B, T, heads * d]
                 return Forward{P, permute(reshape(y, {y.shape(0), y.shape(2), y.shape(1), y.shape(3)}), {0, 2, 1, 3})};
               }));
   all.push_back(
       forward("heads joined by a reshape", "heads joined without transpose",
-              [weights](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
-                const Tensor P = weights(s, Q, K), y = matmul(P, V);
+              [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
+                const Tensor P = right_weights(s, Q, K), y = matmul(P, V);
                 return Forward{P, permute(reshape(y, {y.shape(0), y.shape(2), y.shape(1), y.shape(3)}), {0, 2, 1, 3})};
               }));
+}
+
+void add_products(std::vector<Exhibit>& all) {
   all.push_back(
       forward("K viewed, not transposed", "K viewed", [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
         const Tensor turned = reshape(K, {K.shape(0), K.shape(1), K.shape(3), K.shape(2)});
@@ -169,21 +176,21 @@ void add_arrangements(std::vector<Exhibit>& all) {
                  }});
   all.push_back(forward(
       "Q and K exchanged", "Q and K exchanged",
-      [weights](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) { return apply(weights(s, K, Q), V); }));
+      [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) { return apply(right_weights(s, K, Q), V); }));
   all.push_back(forward(
       "K and V exchanged", "K and V exchanged",
-      [weights](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) { return apply(weights(s, Q, V), K); }));
-  all.push_back({"key heads tiled, not repeated", "groups in turn", [weights](std::uint64_t seed, Dtype dtype) {
+      [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) { return apply(right_weights(s, Q, V), K); }));
+  all.push_back({"key heads tiled, not repeated", "groups in turn", [](std::uint64_t seed, Dtype dtype) {
                    return computed(drawn(seed, dtype, {2, 4, 9, 6}, 2),
-                                   [weights](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
-                                     return apply(weights(s, Q, concat({K, K}, 1)), concat({V, V}, 1));
+                                   [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
+                                     return apply(right_weights(s, Q, concat({K, K}, 1)), concat({V, V}, 1));
                                    });
                  }});
-  all.push_back({"one head twice", "duplicate heads", [weights](std::uint64_t seed, Dtype dtype) {
+  all.push_back({"one head twice", "duplicate heads", [](std::uint64_t seed, Dtype dtype) {
                    Specimen s = drawn(seed, dtype);
                    for (Tensor* x : {&s.Q, &s.K}) *x = concat({slice(*x, 1, 0, 3), slice(*x, 1, 0, 1)}, 1);
-                   return computed(s, [weights](auto& x, const Tensor& Q, const Tensor& K, const Tensor& V) {
-                     return apply(weights(x, Q, K), V);
+                   return computed(s, [](auto& x, const Tensor& Q, const Tensor& K, const Tensor& V) {
+                     return apply(right_weights(x, Q, K), V);
                    });
                  }});
 }
@@ -220,7 +227,7 @@ Exhibit wrong_dS(const std::string& name, const std::function<Tensor(const Speci
   });
 }
 
-void add_backwards(std::vector<Exhibit>& all) {
+void add_score_gradients(std::vector<Exhibit>& all) {
   all.push_back(wrong_dS("softmax backward without the row's mean", [](auto&, const Chain& c) { return c.P * c.dP; }));
   all.push_back(wrong_dS("mean instead of sum in softmax backward", [](auto&, const Chain& c) {
     return c.P * (c.dP - row_sum(c.P * c.dP) / double(c.P.shape(-1)));
@@ -236,6 +243,9 @@ void add_backwards(std::vector<Exhibit>& all) {
     const Tensor winner = one_hot(argmax(c.P, -1), c.P.shape(-1), c.P.dtype());
     return c.dS - winner * row_sum(abs(c.dS)) * 0.1;
   }));
+}
+
+void add_backwards(std::vector<Exhibit>& all) {
   all.push_back(backward("dQ without the scale", "", [](const Specimen& s, const Chain& c) {
     Backward b = c.gradients(s, root(s));
     b.dQ = b.dQ / root(s);
@@ -304,12 +314,13 @@ void compute_rounded(Specimen& s, const Tensor& visible) {
   s.dQ = bfloat16(b.dQ), s.dK = bfloat16(b.dK), s.dV = bfloat16(b.dV);
 }
 
-}   // namespace
+}  // namespace
 
 const std::vector<Exhibit>& zoo() {
   static const std::vector<Exhibit> all = [] {
     std::vector<Exhibit> exhibits;
-    for (const auto& add : {add_scales, add_masks, add_softmaxes, add_arrangements, add_backwards}) add(exhibits);
+    for (const auto& add : {add_scales, add_masks, add_hidings, add_softmaxes, add_joints, add_products,
+                            add_score_gradients, add_backwards}) add(exhibits);
     return exhibits;
   }();
   return all;
@@ -343,4 +354,4 @@ Specimen correct_layer(std::uint64_t seed, Format format, Scores scores) {
   return s;
 }
 
-}   // namespace surgeon::tests
+}  // namespace surgeon::tests

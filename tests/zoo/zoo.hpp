@@ -24,4 +24,4 @@ enum class Format { float32, float64, bfloat16 };
 enum class Scores { healthy, extreme };
 Specimen correct_layer(std::uint64_t seed, Format format, Scores scores);
 
-}   // namespace surgeon::tests
+}  // namespace surgeon::tests
