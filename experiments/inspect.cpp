@@ -189,8 +189,8 @@ void sort_by_badness(std::vector<HeadMeasures>& heads) {
 std::vector<HeadRow> show_heads(Lab& lab, const std::vector<HeadMeasures>& heads) {
   constexpr std::size_t shown = 16;
   std::vector<HeadRow> rows;
-  Table table{"Heads, the worst first", {"head", "dead", "median |J|", "entropy/ln n", "largest", "top 10 %", "dV sink"},
-              {}};
+  Table table{"Heads, the worst first", {}, {}};
+  table.header = {"head", "dead", "median |J|", "entropy/ln n", "largest", "top 10 %", "dV sink"};
   for (const HeadMeasures& m : heads) {
     const HeadRow& r = rows.emplace_back(row_of(m));
     write_row(lab, m, r);
