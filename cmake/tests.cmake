@@ -1,7 +1,7 @@
 # The suites, and the ways in which other projects take us up. ctest -L unit and -L package run one kind.
 find_package(doctest REQUIRED)
 find_package(rapidcheck REQUIRED)
-file(GLOB sources CONFIGURE_DEPENDS tests/*.cpp tests/golden/*.cpp tests/onnx/*.cpp)
+file(GLOB sources CONFIGURE_DEPENDS tests/*.cpp tests/golden/*.cpp tests/onnx/*.cpp tests/zoo/*.cpp)
 add_executable(surgeon_tests ${sources})
 surgeon_flags(surgeon_tests)
 # What is tested is optimised; compiling the tests as hard would take longer than running them saves.
@@ -36,6 +36,15 @@ endif()
 add_test(NAME command COMMAND ${PROJECT_SOURCE_DIR}/tests/command.sh $<TARGET_FILE:surgeon> ${memory})
 add_test(NAME git_hash COMMAND ${PROJECT_SOURCE_DIR}/tests/git_hash.sh ${PROJECT_SOURCE_DIR}/cmake/git_hash.cmake)
 set_tests_properties(command git_hash PROPERTIES TIMEOUT 600 LABELS unit SKIP_RETURN_CODE 77)
+
+# ---- The C interface from Python, with NumPy, and PyTorch when it is there -------------------------------------------
+find_program(SURGEON_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH)
+mark_as_advanced(SURGEON_PYTHON)
+if(TARGET surgeon_shared AND SURGEON_PYTHON)
+  add_test(NAME python COMMAND ${SURGEON_PYTHON} -B ${PROJECT_SOURCE_DIR}/tests/c_interface.py)
+  set_tests_properties(python PROPERTIES LABELS unit SKIP_RETURN_CODE 77 TIMEOUT 300
+                       ENVIRONMENT SURGEON_LIBRARY=$<TARGET_FILE:surgeon_shared>)
+endif()
 
 # ---- Installed, then used by projects that know nothing else ---------------------------------------------------------
 set(prefix ${PROJECT_BINARY_DIR}/consumer/prefix)

@@ -50,6 +50,8 @@ std::string fixed(double x, int decimals) {
   return text.find_first_not_of("-0.") == std::string::npos ? fmt::format("{:.{}f}", 0.0, decimals) : text;
 }
 
+std::string precise(double x) { return fmt::format("{}", x); }
+
 std::string with_error(double mean, double se) {
   if (!std::isfinite(mean) || !std::isfinite(se) || se <= 0) return number(mean, 4);
   const bool scaled = wants_exponent(mean);

@@ -4,12 +4,14 @@
 
 namespace surgeon {
 namespace experiments {
-Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(), import_weights();
+Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
+    import_weights(), inspect(), doctor();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(), import_weights()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
+          import_weights(), inspect(), experiments::doctor()};
 }
 
 }  // namespace surgeon

@@ -15,12 +15,12 @@ namespace surgeon {
 namespace {
 
 // f(row, n) for each row, with the C++ type of the dtype.
-template <class F>
-std::vector<double> by_row(const char* name, const Tensor& x, const F& f) {
+template <class Number = double, class F>
+std::vector<Number> by_row(const char* name, const Tensor& x, const F& f) {
   require_floating(name, x);
   require(x.rank() >= 1, name, ": a scalar has no rows");
   const std::int64_t n = x.shape(-1), rows = n == 0 ? 0 : x.size() / n;
-  std::vector<double> result(static_cast<std::size_t>(rows));
+  std::vector<Number> result(static_cast<std::size_t>(rows));
   detail::visit_floating(x.dtype(), [&]<class T>(T) {
     const T* values = detail::data<T>(x);
     for (std::int64_t r = 0; r < rows; ++r) result[std::size_t(r)] = f(values + r * n, n);
@@ -62,6 +62,41 @@ bool any_nan(const auto* p, std::int64_t n) {
 
 constexpr double nan = std::numeric_limits<double>::quiet_NaN();
 
+// ||J||^2 = sum_i p_i^2 [ (sum_{j != i} p_j)^2 + sum_{j != i} p_j^2 ]: every term is positive. All but the winner are
+// divided by the second largest, so that their squares do not underflow.
+double jacobian_norm(const Others& o, const auto* p, std::int64_t n) {
+  if (o.second == 0) return 0.0;
+  double sum = 0, squares = 0, rest = 0;   // in units of the second largest
+  for (std::int64_t i = 0; i < n; ++i) {
+    if (i == o.place) continue;
+    const double x = double(p[i]), u = x / o.second;
+    sum += u;
+    squares += u * u;
+    rest += u * u * ((1 - x) * (1 - x) + o.winner * o.winner + (o.squares - x * x));
+  }
+  return o.second * std::sqrt(o.winner * o.winner * (sum * sum + squares) + rest);
+}
+
+// p: room for n numbers. ln sum and entropy as the winner's part, which is 0, and the others': all terms are positive.
+template <class T>
+ScoreRow score_row(const T* s, std::int64_t n, double* p) {
+  const std::int64_t winner = std::max_element(s, s + n) - s;
+  const double largest = double(s[winner]);
+  if (any_nan(s, n) || largest == std::numeric_limits<double>::infinity()) return {nan, nan, nan, nan};
+  if (largest == -std::numeric_limits<double>::infinity()) return {largest, largest, 0, 0};
+  double others = 0, weighted = 0;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const double gap = largest - double(s[i]);
+    p[i] = std::exp(-gap);
+    if (i == winner || p[i] == 0) continue;
+    others += p[i];
+    weighted += p[i] * gap;
+  }
+  const double sum = 1 + others, logarithm = std::log1p(others);
+  for (std::int64_t i = 0; i < n; ++i) p[i] /= sum;
+  return {largest, largest + logarithm, logarithm + weighted / sum, jacobian_norm(Others(p, n), p, n)};
+}
+
 }  // namespace
 
 std::vector<double> entropy(const Tensor& weights, double inside) {
@@ -79,23 +114,16 @@ std::vector<double> largest(const Tensor& weights) {
   });
 }
 
-// ||J||^2 = sum_i p_i^2 [ (sum_{j != i} p_j)^2 + sum_{j != i} p_j^2 ]: every term is positive. All but the winner are
-// divided by the second largest, so that their squares do not underflow.
 std::vector<double> softmax_jacobian_norm(const Tensor& weights) {
   return by_row("softmax_jacobian_norm", weights, [](const auto* p, std::int64_t n) {
-    if (any_nan(p, n)) return nan;
-    const Others o(p, n);
-    if (o.second == 0) return 0.0;
-    double sum = 0, squares = 0, rest = 0;   // in units of the second largest
-    for (std::int64_t i = 0; i < n; ++i) {
-      if (i == o.place) continue;
-      const double x = double(p[i]), u = x / o.second;
-      sum += u;
-      squares += u * u;
-      rest += u * u * ((1 - x) * (1 - x) + o.winner * o.winner + (o.squares - x * x));
-    }
-    return o.second * std::sqrt(o.winner * o.winner * (sum * sum + squares) + rest);
+    return any_nan(p, n) ? nan : jacobian_norm(Others(p, n), p, n);
   });
+}
+
+std::vector<ScoreRow> score_rows(const Tensor& scores) {
+  std::vector<double> p(std::size_t(scores.rank() >= 1 ? scores.shape(-1) : 0));   // a row's exponentials, then weights
+  return by_row<ScoreRow>("score_rows", scores,
+                          [&](const auto* s, std::int64_t n) { return score_row(s, n, p.data()); });
 }
 
 // 1 - sum p^2 = sum_i p_i (sum_{j != i} p_j)

@@ -24,6 +24,17 @@ std::vector<double> softmax_jacobian_norm(const Tensor& weights);
 // trace J = 1 - sum p^2, with the same care.
 std::vector<double> softmax_jacobian_trace(const Tensor& weights);
 
+// ---- Rows of scores ------------------------------------------------------------------------------------------------
+// What softmax makes of a row of scores s, with p = softmax(s) and without forming p: digits survive where 1 - p would
+// lose them. A row that is -inf throughout has -inf, -inf, 0, 0; one with nan or +inf has nan.
+struct ScoreRow {
+  double largest = 0;     // max s
+  double logsumexp = 0;   // ln sum exp s
+  double entropy = 0;     // -sum p ln p
+  double jacobian = 0;    // as softmax_jacobian_norm(p)
+};
+std::vector<ScoreRow> score_rows(const Tensor& scores);
+
 // ---- Norms, dead rows, concentration -------------------------------------------------------------------------------
 double norm(const Tensor& x);                      // sqrt(sum x^2) over all elements; linalg::norm has derivatives
 std::vector<double> row_norms(const Tensor& x);

@@ -99,4 +99,21 @@ void update(const Parameters& parameters, std::span<const Tensor> gradients,
   for (const auto& [name, tensor] : parameters) Tensor(tensor).assign(values[i++]);
 }
 
+void assert_connected(const Tensor& loss, const Parameters& parameters) {
+  require_value("assert_connected", loss);
+  std::unordered_set<const void*> reached{&loss.node()};
+  std::vector<Tensor> todo{loss};
+  while (!todo.empty()) {
+    const Tensor x = todo.back();
+    todo.pop_back();
+    if (const detail::Step* step = x.node().step)
+      for (const Tensor& input : step->inputs)
+        if (input.defined() && reached.insert(&input.node()).second) todo.push_back(input);
+  }
+  std::string missing;
+  for (const auto& [name, tensor] : parameters)
+    if (tensor.empty() || !reached.contains(&tensor.node())) missing += (missing.empty() ? "" : ", ") + name;
+  require(missing.empty(), "assert_connected: no gradient reaches ", missing);
+}
+
 }  // namespace surgeon

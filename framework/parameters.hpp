@@ -42,6 +42,10 @@ inline std::vector<Tensor> grad(const Tensor& y, const Parameters& parameters, c
   return grad(y, parameters.tensors(), options);
 }
 
+// Throws std::invalid_argument that names every parameter which the loss was not made from, so that no gradient can reach
+// it: what forward left out, detached, or computed under NoRecord.
+void assert_connected(const Tensor& loss, const Parameters& parameters);
+
 // A step of one's own: each parameter becomes change(parameter, gradient), without a graph.
 //   update(model.parameters(), gradients, [](const Tensor& w, const Tensor& g) { return w - 0.1 * g; });
 void update(const Parameters& parameters, std::span<const Tensor> gradients,

@@ -125,10 +125,18 @@ Tensor share(const Tensor& x, Shape shape) {
   return y;
 }
 
+Tensor borrow(const void* numbers, const Shape& shape, Dtype dtype) {
+  Tensor x(new_node(shape, dtype, count(shape)));
+  x.node().buffer = new_buffer(0);
+  x.node().data = const_cast<void*>(numbers);   // never written to: overwrite() and add_into() see that it is not ours
+  return x;
+}
+
 void* overwrite(const Tensor& x) {
   Node& node = x.node();
-  if (node.buffer && node.buffer->references.load(std::memory_order_acquire) > 1) {
-    Buffer* own = new_buffer(node.buffer->bytes);
+  const bool borrowed = node.buffer && node.buffer->bytes == 0;
+  if (borrowed || (node.buffer && node.buffer->references.load(std::memory_order_acquire) > 1)) {
+    Buffer* own = new_buffer(std::size_t(node.size) * std::size_t(element_size(node.dtype)));
     std::memcpy(own->data(), node.data, own->bytes);
     drop(std::exchange(node.buffer, own));
     node.data = own->data();
@@ -215,6 +223,10 @@ Tensor Tensor::detach() const {
   require_value("detach", *this);
   return detail::share(*this, shape());
 }
+
+Tensor borrowed(const float* numbers, const Shape& shape) { return detail::borrow(numbers, shape, Dtype::float32); }
+Tensor borrowed(const double* numbers, const Shape& shape) { return detail::borrow(numbers, shape, Dtype::float64); }
+Tensor borrowed(const bool* numbers, const Shape& shape) { return detail::borrow(numbers, shape, Dtype::boolean); }
 
 Tensor tensor(const std::vector<float>& values, const Shape& shape) {
   return detail::from_values<float>(values, shape, Dtype::float32);

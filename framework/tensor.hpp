@@ -153,6 +153,12 @@ template <class T> Tensor tensor(std::initializer_list<std::initializer_list<std
   return detail::stacked(parts);
 }
 
+// Numbers that stay where they are, in row-major order, without a copy. They must not change or go away before the last
+// tensor and graph made from the result; assign() leaves them alone and gives the tensor memory of its own.
+Tensor borrowed(const float* numbers, const Shape& shape);
+Tensor borrowed(const double* numbers, const Shape& shape);
+Tensor borrowed(const bool* numbers, const Shape& shape);
+
 Tensor full(const Shape& shape, double value, Dtype dtype = Dtype::float32);
 Tensor full_like(const Tensor& x, double value);
 Tensor zeros(const Shape& shape, Dtype dtype = Dtype::float32);

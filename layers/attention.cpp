@@ -8,6 +8,7 @@
 #include "framework/probe.hpp"
 #include "layers/attention/inputs.hpp"
 #include "layers/attention/masked_products.hpp"
+#include "layers/attention/statistics.hpp"
 
 namespace surgeon {
 
@@ -121,6 +122,17 @@ Tensor shared_heads(const Tensor& x, std::int64_t heads) {
                  {s[0], heads, s[2], s[3]});
 }
 
+// From the scores where there are some, so that derivatives by them can be asked for.
+AttentionStats stats_of(const Tensor& Q, const Tensor& K, const AttentionResult& result, Heads lie, const Shape& scores,
+                        const AttentionOptions& options) {
+  if (result.scores.defined()) return detail::statistics_of(result.scores);
+  AttentionStats stats = detail::statistics_by_rows(Q, K, scores, options, scores_of);
+  if (lie == Heads::side_by_side)
+    for (Tensor* x : {&stats.largest, &stats.logsumexp, &stats.entropy, &stats.jacobian})
+      *x = reshape(*x, {scores[0] * scores[1], scores[2]});
+  return stats;
+}
+
 // lie: how the caller's heads lay; here each has its own axis. scores: their shape.
 AttentionResult attend(Tensor Q, Tensor K, Tensor V, detail::AttentionSizes sizes, Heads lie, const Shape& scores,
                        const AttentionOptions& options) {
@@ -136,8 +148,10 @@ AttentionResult attend(Tensor Q, Tensor K, Tensor V, detail::AttentionSizes size
     Q = normalised(clear_unread(Q, visible, -1), options.qk_norm);
     K = normalised(clear_unread(K, visible, -2), options.qk_norm);
   }
-  if (fused) return {in_one_op(Q, K, V, sizes, Heads::apart, scores, options), {}, {}};
-  return in_plain_ops(Q, K, V, visible, lie, options);
+  AttentionResult result = fused ? AttentionResult{in_one_op(Q, K, V, sizes, Heads::apart, scores, options), {}, {}}
+                                 : in_plain_ops(Q, K, V, visible, lie, options);
+  if (options.return_stats) result.stats = stats_of(Q, K, result, lie, scores, options);
+  return result;
 }
 
 }  // namespace
@@ -168,7 +182,7 @@ AttentionResult detail::attention_of_heads(const Tensor& Q, const Tensor& K, con
                        Heads::side_by_side};
   const Shape scores{sizes.batch, heads, sizes.Tq, sizes.Tk};
   check_attention_options(options, scores, Q.dtype());
-  if (fuses(options) && options.qk_norm == QkNorm::none && heads == kv_heads)
+  if (fuses(options) && options.qk_norm == QkNorm::none && heads == kv_heads && !options.return_stats)
     return {in_one_op(Q, K, V, sizes, Heads::side_by_side, scores, options), {}, {}};
   sizes.lie = Heads::apart;
   AttentionResult result = attend(split_heads(Q, heads), split_heads(K, kv_heads), split_heads(V, kv_heads), sizes,

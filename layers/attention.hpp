@@ -6,7 +6,9 @@
 #include <cmath>
 #include <concepts>
 #include <optional>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 
 #include "framework/framework.hpp"
 
@@ -63,6 +65,7 @@ struct AttentionOptions {
   Tensor mask = {};
   Scale scale = true;
   bool return_weights = false;   // also return weights and scores, as tensors whose gradients can be asked for
+  bool return_stats = false;     // also return AttentionStats; needs Weighting::softmax
   bool causal = false;           // query i sees keys 0 .. i + Tk - Tq: the last query sees all of them
   std::int64_t window = 0;       // > 0: only keys fewer than `window` places away. Beltagy 2020, arXiv 2004.05150
   Tensor bias = {};              // added to the scores; broadcasts to them (masks.hpp: alibi_bias)
@@ -74,11 +77,25 @@ struct AttentionOptions {
   Rng* rng = nullptr;            // the random numbers for dropout; without them nothing is dropped, as in evaluation
 };
 
+// One number for each query, [B, Tq] or [B, heads, Tq] (MultiHeadAttention: [B * heads, Tq]), of its row of scores s
+// and weights p = softmax(s), before dropout. They are computed in float64 from the scores of a few queries at a time;
+// [Tq, Tk] is never held, so memory grows with T. They can be differentiated to any order: on the way back each block
+// of scores is computed again, so memory still grows with T, but under create_graph the new graph holds all blocks. A
+// query that may attend to nothing has largest and logsumexp -inf, entropy and jacobian 0, and gradients 0.
+struct AttentionStats {
+  Tensor largest;     // max s; its gradient goes to the first of equals
+  Tensor logsumexp;   // ln sum exp s
+  Tensor entropy;     // -sum p ln p, in nats
+  Tensor jacobian;    // Frobenius norm of diag(p) - p p^T, the derivative of p by s
+};
+
+// auto [output, weights, scores] = ...; the statistics are .stats.
 struct AttentionResult {
   Tensor output;    // [B, Tq, d_v]
   Tensor weights;   // [B, Tq, Tk]: rows sum to 1, or to 0 where the mask hides every key
   Tensor scores;    // [B, Tq, Tk]: what enters softmax, after scale and mask (-inf where masked)
-                    // weights and scores are empty unless asked for
+  AttentionStats stats = {};
+                    // weights, scores and stats are empty unless asked for
 };
 
 // Q [B, Tq, d_k], K [B, Tk, d_k], V [B, Tk, d_v]; or 4-D [B, heads, T, d], where K and V may have fewer heads that
@@ -99,4 +116,20 @@ AttentionResult attention_of_heads(const Tensor& Q, const Tensor& K, const Tenso
                                    std::int64_t kv_heads, const AttentionOptions& options);
 }  // namespace detail
 
+// For structured bindings: three names bind to output, weights and scores, whatever else a result has.
+template <std::size_t I, class Result>
+  requires std::same_as<std::remove_cvref_t<Result>, AttentionResult>
+auto&& get(Result&& result) {
+  if constexpr (I == 0) return (std::forward<Result>(result).output);
+  else if constexpr (I == 1) return (std::forward<Result>(result).weights);
+  else return (std::forward<Result>(result).scores);
+}
+
 }  // namespace surgeon
+
+template <>
+struct std::tuple_size<surgeon::AttentionResult> : std::integral_constant<std::size_t, 3> {};
+template <std::size_t I>
+struct std::tuple_element<I, surgeon::AttentionResult> {
+  using type = surgeon::Tensor;
+};

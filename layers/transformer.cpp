@@ -17,8 +17,9 @@ TransformerConfig checked(TransformerConfig config) {
   require(config.vocabulary >= 1 && config.context >= 1 && config.layers >= 0, "Transformer: vocabulary = ",
           config.vocabulary, ", context = ", config.context, ", layers = ", config.layers,
           ": needs a vocabulary and a context of at least 1, and no negative number of layers");
-  require(!config.attention.rng && !config.attention.return_weights,
-          "Transformer: config.attention sets rng or return_weights, which belong to a call (ForwardOptions, look)");
+  require(!config.attention.rng && !config.attention.return_weights && !config.attention.return_stats,
+          "Transformer: config.attention sets rng, return_weights or return_stats, which belong to a call "
+          "(ForwardOptions, look)");
   if (config.positions == Positions::rotary && config.block.projections.rotary_base == 0.0)
     config.block.projections.rotary_base = 10000.0;
   return config;

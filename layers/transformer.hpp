@@ -22,7 +22,8 @@ struct TransformerConfig {
   bool head = true;                // output logits over the vocabulary; false: the vectors after the last norm
   bool tied = true;                // the head is the transposed embedding. Press & Wolf 2017, arXiv 1608.05859
   // For every block: scale, soft_cap, weighting, window, ... The model is causal if this or `causal` says so; a bias is
-  // added to ALiBi's; a mask holds together with a call's. rng and return_weights are refused: they belong to a call.
+  // added to ALiBi's; a mask holds together with a call's. rng, return_weights and return_stats are refused: they
+  // belong to a call.
   AttentionOptions attention = {};
 };
 

@@ -43,6 +43,16 @@ std::string published_model() {
   throw std::logic_error("foreign.json has no GPT-2");
 }
 
+// As a user's own file: one causal layer of two heads, with its gradients.
+Parameters some_attention() {
+  Rng rng(3);
+  const Tensor Q = randn({1, 2, 12, 8}, rng), K = randn({1, 2, 12, 8}, rng), V = randn({1, 2, 12, 8}, rng);
+  const Tensor dO = randn(V.shape(), rng);
+  const AttentionResult r = attention(Q, K, V, {.return_weights = true, .causal = true});
+  const auto [dQ, dK, dV] = grad(r.output, {Q, K, V}, {.cotangent = dO});
+  return {{"Q", Q}, {"K", K}, {"V", V}, {"weights", r.weights}, {"dO", dO}, {"dQ", dQ}, {"dK", dK}, {"dV", dV}};
+}
+
 // The same, made small: fewer draws and steps, and a short text; on one thread, as others wait long on a busy machine.
 std::vector<std::string> small_words(const Experiment& experiment, const std::string& example, std::int64_t steps) {
   std::vector<std::string> words = words_in(example);
@@ -110,6 +120,7 @@ TEST_CASE("every experiment: the examples of its help run, and leave the files t
   write_bytes("verses.txt", verses());
   write_bytes("model.pt", published_model());
   save_npy("tokens.npy", tensor({std::int64_t{1}, std::int64_t{4}, std::int64_t{2}}, {1, 3}));
+  save_npz("attention.npz", some_attention());
   for (const char* run : {"runs/one", "runs/two"})   // what some examples read
     REQUIRE(surgeon_says({"train", "copy", "--steps", "1", "--threads", "1", "--quiet", "--out", run}).exit == 0);
   for (const Experiment& experiment : all_experiments()) {

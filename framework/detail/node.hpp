@@ -15,7 +15,7 @@ void destroy_step(Step* step) noexcept;
 // A shared run of bytes; the numbers start 64 bytes after it, aligned to 64.
 struct Buffer {
   std::atomic<std::uint32_t> references{1};
-  std::size_t bytes = 0;   // of the numbers
+  std::size_t bytes = 0;   // of the numbers; 0 when they lie in memory that is not ours
   void* data() noexcept { return reinterpret_cast<std::byte*>(this) + 64; }
 };
 
@@ -35,6 +35,8 @@ Tensor share(const Tensor& x, Shape shape);
 template <class T> const T* data(const Tensor& x) noexcept { return static_cast<const T*>(x.node().data); }
 // Only for whoever made x, before anyone else sees it.
 template <class T> T* fresh(const Tensor& x) noexcept { return static_cast<T*>(x.node().data); }
+// The numbers stay where they are.
+Tensor borrow(const void* numbers, const Shape& shape, Dtype dtype);
 // For optimizers and loading: un-shares the buffer, counts a new version, and lets the caller overwrite the numbers.
 void* overwrite(const Tensor& x);
 

@@ -316,7 +316,8 @@ Tensor alias(const Tensor& x) {
 Tensor add_into(Tensor a, const Tensor& b) {
   Node& node = a.node();
   const bool mine = node.references.load(std::memory_order_acquire) == 1 && !node.step &&
-                    (!node.buffer || node.buffer->references.load(std::memory_order_acquire) == 1);
+                    (!node.buffer || (node.buffer->bytes > 0 &&   // 0: somebody else's memory
+                                      node.buffer->references.load(std::memory_order_acquire) == 1));
   if (!mine || recording() || a.shape() != b.shape()) return a + b;
   visit_floating(a.dtype(), [&]<class T>(T) {
     over_pairs<T, T>(a, b, a, kernels::elementwise<T>().binary[std::size_t(Binary::add)]);

@@ -19,15 +19,21 @@ Tensor visible_by_mask(const Tensor& mask, const Shape& scores) {
   return boolean_mask("attention", mask);
 }
 
-Tensor visible_by_place(std::int64_t Tq, std::int64_t Tk, bool causal, std::int64_t window) {
-  std::vector<unsigned char> visible(static_cast<std::size_t>(count({Tq, Tk})));
-  for (std::int64_t i = 0; i < Tq; ++i)
+// [n, Tk]: what the causal mask and the window leave of the queries from `first` on.
+Tensor visible_by_place(const AttentionOptions& options, const Shape& scores, std::int64_t first, std::int64_t n) {
+  const std::int64_t Tq = scores[scores.size() - 2], Tk = scores.back(), window = options.window;
+  std::vector<unsigned char> visible(static_cast<std::size_t>(count({n, Tk})));
+  for (std::int64_t i = 0; i < n; ++i)
     for (std::int64_t j = 0; j < Tk; ++j) {
-      const std::int64_t back = i + Tk - Tq - j;
-      const bool ahead = causal && back < 0, far = window > 0 && std::abs(back) >= window;
+      const std::int64_t back = first + i + Tk - Tq - j;
+      const bool ahead = options.causal && back < 0, far = window > 0 && std::abs(back) >= window;
       visible[static_cast<std::size_t>(i * Tk + j)] = !ahead && !far;
     }
-  return tensor(visible, {Tq, Tk});
+  return tensor(visible, {n, Tk});
+}
+
+Tensor with_places(const Tensor& by_mask, const Tensor& by_place) {
+  return by_mask.empty() ? by_place : both(by_mask, by_place);
 }
 
 }  // namespace
@@ -44,6 +50,8 @@ void check_attention_options(const AttentionOptions& options, const Shape& score
             x->empty() ? dtype : x->dtype(), " but Q, K and V are ", dtype);
   require(options.bias.empty() || broadcasts_to(options.bias.shape(), scores), "attention: a bias ", options.bias.shape(),
           " does not fit scores ", scores);
+  require(!options.return_stats || options.weighting == Weighting::softmax,
+          "attention: return_stats needs softmax: its statistics are those of softmax alone");
   const Tensor& learned = options.scale.learned();
   const double factor = learned.defined() ? 1.0 : options.scale.factor(1, 2);   // 1 and 2: any sizes will do
   require(std::isfinite(factor), "attention: scale = ", factor, " must be finite");
@@ -53,12 +61,22 @@ void check_attention_options(const AttentionOptions& options, const Shape& score
 }
 
 Tensor visible_keys(const AttentionOptions& options, const Shape& scores, Causal with) {
-  const bool causal = options.causal && with == Causal::included;
   Tensor visible;
   if (options.mask.defined()) visible = visible_by_mask(options.mask, scores);
-  if (!causal && options.window == 0) return visible;
-  const Tensor by_place = visible_by_place(scores[scores.size() - 2], scores.back(), causal, options.window);
-  return visible.empty() ? by_place : both(visible, by_place);
+  AttentionOptions places{.causal = options.causal && with == Causal::included, .window = options.window};
+  if (!places.causal && places.window == 0) return visible;
+  return with_places(visible, visible_by_place(places, scores, 0, scores[scores.size() - 2]));
+}
+
+Tensor visible_to(const AttentionOptions& options, const Shape& scores, std::int64_t first, std::int64_t n) {
+  Tensor visible;
+  if (options.mask.defined()) visible = rows_of(visible_by_mask(options.mask, scores), first, n);
+  if (!options.causal && options.window == 0) return visible;
+  return with_places(visible, visible_by_place(options, scores, first, n));
+}
+
+Tensor rows_of(const Tensor& x, std::int64_t first, std::int64_t n) {
+  return x.rank() < 2 || x.shape(-2) == 1 ? x : slice(x, -2, first, first + n);
 }
 
 }  // namespace surgeon::detail

@@ -1,0 +1,110 @@
+#include "layers/specimen.hpp"
+
+#include <cstdlib>
+#include <initializer_list>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "framework/errors.hpp"
+#include "layers/masks.hpp"
+
+namespace surgeon {
+
+namespace {
+
+void check_like(const char* name, const Tensor& x, const Shape& shape, Dtype dtype) {
+  if (x.empty()) return;
+  require(x.shape() == shape, name, " is ", x.shape(), " but must be ", shape);
+  require(x.dtype() == dtype, name, " is ", x.dtype(), " but Q is ", dtype);
+}
+
+// [Tq, Tk] of what broadcasts to [B, heads, Tq, Tk].
+Tensor plane(const Tensor& x, std::int64_t sequence, std::int64_t head) {
+  if (x.rank() < 4) return x;
+  return x[x.shape(0) == 1 ? 0 : sequence][x.shape(1) == 1 ? 0 : head];
+}
+
+}  // namespace
+
+AttentionOptions Specimen::options() const {
+  return {.mask = mask, .scale = scale, .causal = causal, .window = window, .bias = bias, .soft_cap = soft_cap};
+}
+
+void check(const Specimen& s) {
+  for (const auto& [name, x] : {std::pair{"Q", &s.Q}, {"K", &s.K}, {"V", &s.V}})
+    require(x->defined() && x->rank() == 4, name, x->empty() ? " is missing" : " must have four axes");
+  detail::attention_sizes("attention", s.Q, s.K, s.V);
+  const Shape map{s.batch(), s.heads(), s.Tq(), s.Tk()}, output{s.batch(), s.heads(), s.Tq(), s.V.shape(3)};
+  require(count(map) > 0 && s.Q.shape(3) > 0 && s.V.shape(3) > 0, "Q ", s.Q.shape(), ", K ", s.K.shape(), ", V ",
+          s.V.shape(), ": there are no numbers");
+  const Dtype dtype = s.Q.dtype();
+  for (const auto& [name, x] : {std::pair{"output", &s.output}, {"dO", &s.dO}}) check_like(name, *x, output, dtype);
+  for (const auto& [name, x] : {std::pair{"weights", &s.weights}, {"dP", &s.dP}, {"dS", &s.dS}})
+    check_like(name, *x, map, dtype);
+  check_like("dQ", s.dQ, s.Q.shape(), dtype);
+  check_like("dK", s.dK, s.K.shape(), dtype);
+  check_like("dV", s.dV, s.V.shape(), dtype);
+  for (const auto& [name, x] : {std::pair{"mask", &s.mask}, {"bias", &s.bias}})
+    require(x->empty() || ((x->rank() == 2 || x->rank() == 4) && broadcasts_to(x->shape(), map)), name, " ", x->shape(),
+            " does not fit scores ", map);
+}
+
+namespace {
+
+constexpr Tensor Specimen::*inputs[] = {&Specimen::Q, &Specimen::K, &Specimen::V};
+constexpr Tensor Specimen::*kept[] = {&Specimen::output, &Specimen::weights, &Specimen::dO, &Specimen::dP,
+                                      &Specimen::dS,     &Specimen::dQ,      &Specimen::dK, &Specimen::dV};
+constexpr Tensor Specimen::*maps[] = {&Specimen::mask, &Specimen::bias};
+
+template <class Change>
+Specimen changed(Specimen s, const Change& change, std::initializer_list<std::span<Tensor Specimen::*const>> lists) {
+  for (const auto& list : lists)
+    for (Tensor Specimen::*part : list)
+      if ((s.*part).defined()) s.*part = change(s.*part);
+  return s;
+}
+
+}  // namespace
+
+Specimen one_sequence(const Specimen& s, std::int64_t sequence) {
+  const auto part = [&](const Tensor& x) {
+    return x.rank() < 4 || x.shape(0) == 1 ? x : slice(x, 0, sequence, sequence + 1);
+  };
+  return changed(s, part, {inputs, kept, maps});
+}
+
+Specimen in_float64(const Specimen& s) {
+  Specimen wide = changed(s, [](const Tensor& x) { return x.to(Dtype::float64); }, {inputs, kept});
+  if (wide.bias.defined()) wide.bias = wide.bias.to(Dtype::float64);
+  return wide;
+}
+
+Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
+  const std::int64_t shared_by = s.heads() / s.kv_heads(), kv = head / shared_by;
+  const auto of = [&](std::int64_t h) { return [&, h](const Tensor& x) { return x[sequence][h]; }; };
+  Specimen one = changed(s, [&](const Tensor& x) { return plane(x, sequence, head); }, {maps});
+  for (Tensor Specimen::*part : {&Specimen::dK, &Specimen::dV})
+    if (shared_by > 1) one.*part = Tensor();
+  constexpr Tensor Specimen::*by_query[] = {&Specimen::Q,  &Specimen::output, &Specimen::weights, &Specimen::dO,
+                                            &Specimen::dP, &Specimen::dS,     &Specimen::dQ};
+  constexpr Tensor Specimen::*by_key[] = {&Specimen::K, &Specimen::V, &Specimen::dK, &Specimen::dV};
+  return changed(changed(one, of(head), {by_query}), of(kv), {by_key});
+}
+
+Tensor visible_in(const Specimen& s) {
+  const std::int64_t Tq = s.Q.shape(-2), Tk = s.K.shape(-2);
+  Tensor visible;
+  if (s.mask.defined()) visible = detail::boolean_mask("mask", s.mask);
+  if (!s.causal && s.window == 0) return visible;
+  std::vector<unsigned char> by_place;
+  for (std::int64_t i = 0; i < Tq; ++i)
+    for (std::int64_t j = 0; j < Tk; ++j) {
+      const std::int64_t back = i + Tk - Tq - j;
+      by_place.push_back(!(s.causal && back < 0) && !(s.window > 0 && std::abs(back) >= s.window));
+    }
+  const Tensor places = tensor(by_place, {Tq, Tk});
+  return visible.empty() ? places : both(visible, places);
+}
+
+}  // namespace surgeon
