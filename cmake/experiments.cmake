@@ -48,6 +48,16 @@ add_executable(first_steps experiments/first_steps.cpp)
 surgeon_flags(first_steps)
 target_link_libraries(first_steps PRIVATE surgeon_layers)
 
+# ---- The C interface, for other languages: libsurgeon.so exports what surgeon.h declares, and nothing else -----------
+if(CMAKE_SYSTEM_NAME STREQUAL "Linux")
+  add_library(surgeon_shared SHARED experiments/surgeon.cpp)
+  surgeon_flags(surgeon_shared)
+  set_target_properties(surgeon_shared PROPERTIES OUTPUT_NAME surgeon CXX_VISIBILITY_PRESET hidden
+                        VISIBILITY_INLINES_HIDDEN ON)
+  target_link_libraries(surgeon_shared PRIVATE surgeon_layers)
+  target_link_options(surgeon_shared PRIVATE -Wl,--exclude-libs,ALL)
+endif()
+
 if(SURGEON_ONNX)   # experiments/real_model.sh
   add_executable(real_model EXCLUDE_FROM_ALL experiments/real_model.cpp)
   surgeon_flags(real_model)

@@ -66,9 +66,11 @@ if(SURGEON_COMMAND)
   install(FILES ${PROJECT_SOURCE_DIR}/build/share/attention_surgeon/king_james.txt
           DESTINATION share/attention_surgeon OPTIONAL)
 endif()
+
 # ---- libsurgeon.so, and what calls it from Python -------------------------------------------------------------------
 if(TARGET surgeon_shared)
   install(TARGETS surgeon_shared LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+  install(FILES ${PROJECT_SOURCE_DIR}/experiments/surgeon.h DESTINATION ${header_dir}/experiments)
   install(FILES ${PROJECT_SOURCE_DIR}/experiments/surgeon.py DESTINATION share/attention_surgeon)
 endif()
 install(FILES LICENSE CHANGELOG.md CITATION.cff DESTINATION ${CMAKE_INSTALL_DOCDIR})

@@ -1,4 +1,4 @@
-// layers/surgeon.h as a C program sees it; tests/c_interface.py tries the same from Python.
+// experiments/surgeon.h as a C program sees it; tests/c_interface.py tries the same from Python.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "layers/layers.hpp"
-#include "layers/surgeon.h"
+#include "experiments/surgeon.h"
 #include "tests/layer_tools.hpp"
 
 using namespace surgeon;

@@ -1,6 +1,6 @@
 // The C interface: borrows the caller's numbers, calls the library, writes results, and turns exceptions into
 // sentences.
-#include "layers/surgeon.h"
+#include "experiments/surgeon.h"
 
 #include <cmath>
 #include <cstring>
