@@ -143,6 +143,9 @@ TEST_CASE("SIGINT, SIGTERM and SIGHUP stop a run alike: its rows are kept, the e
     CHECK(contents(fs::path(out) / "metrics.csv") == "a\n1\n");
     CHECK_FALSE(Lab::interrupted());
   }
+  // One that comes when all but the figures is done.
+  CHECK(surgeon_says({"small", "--out", "late"}, {small([](Lab&) { ::raise(SIGTERM); })}).exit == 143);
+  CHECK(status_in("late") == "aborted");
 }
 
 TEST_CASE("a signal that was ignored before, as under nohup, stays ignored") {

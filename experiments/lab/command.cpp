@@ -112,6 +112,8 @@ Outcome run(const Program& program, Prepared& p, const Terminal& terminal, const
   Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder.path()});
   folder.begun();
   Outcome outcome = outcome_of(p, session);
+  session.finish_figures();
+  if (Lab::interrupted() && outcome.exit == done) outcome = {exit_of_signal(), "aborted", "interrupted"};
   outcome.summary = session.finish(outcome.status, outcome.error);
   outcome.figures = session.figures();
   if (!outcome.error.empty())

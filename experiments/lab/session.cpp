@@ -99,13 +99,18 @@ Json Session::meta(const std::string& status, const std::string& error) const {
   return m;
 }
 
-std::string Session::finish(const std::string& status, const std::string& error, const Json& more) {
+void Session::finish_figures() {
   Lab::State& s = *lab_.state_;
   s.clear_progress();
   for (const std::string& failure : s.plotter.finish(Lab::interrupted)) lab_.warn(failure);
   if (s.plotter.missing())
     lab_.warn("gnuplot is not installed, so no figures were drawn; their data is in " +
               (lab_.folder() / "figures").string());
+}
+
+std::string Session::finish(const std::string& status, const std::string& error, const Json& more) {
+  Lab::State& s = *lab_.state_;
+  s.clear_progress();
   Json summary = {{"experiment", s.plan.experiment}, {"config", s.plan.config}, {"result", s.result}, {"rows", s.rows},
                   {"checks", s.checks}, {"verdict", s.verdicts}, {"status", status}};
   summary.update(more);

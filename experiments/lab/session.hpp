@@ -77,7 +77,8 @@ class Session {
   // Makes the files of a run folder that exists. Throws std::runtime_error when it cannot write.
   Session(const Settings& settings, const Terminal& terminal, Plan plan);
   Lab& lab() { return lab_; }
-  // status: "done", "failed", "aborted". Finishes the figures, writes summary.json and meta.json; what --json prints.
+  void finish_figures();   // waits for them, though not long once a signal came
+  // status: "done", "failed", "aborted". Writes summary.json and meta.json; what --json prints.
   // `more` is added to the summary.
   std::string finish(const std::string& status, const std::string& error, const Json& more = Json::object());
   bool failed() const { return lab_.state_->failed; }
