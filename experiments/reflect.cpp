@@ -168,7 +168,7 @@ void draw_scores_and_fills(Lab& lab, const std::vector<Summary>& all) {
                                  .log_y = true},
                        LineChart{.title = "2. Leak of a −100 fill (band: 2 se)",
                                  .x_label = typeset("d_k (Key Dimension)"),
-                                 .y_label = "weight leaked in the first row",
+                                 .y_label = "leaked weight, first row",
                                  .series = {predicted, bare},
                                  .log_x = true}}});
 }
