@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
-#include <fmt/format.h>
+#include "experiments/format.hpp"
 
 namespace surgeon {
 namespace {
@@ -27,19 +27,6 @@ double width_of(char32_t c) {
   return c >= U'A' && c <= U'Z' ? 0.69 : 0.62;
 }
 
-// The bytes of one letter of UTF-8 that begins at `i`; 0 where there is none.
-std::size_t length_at(const std::string& text, std::size_t i) {
-  const auto byte = [&](std::size_t k) { return k < text.size() ? static_cast<unsigned char>(text[k]) : 0u; };
-  const unsigned first = byte(i), second = byte(i + 1);
-  const std::size_t length =
-      first < 0x80 ? 1 : first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
-  for (std::size_t k = 1; k < length; ++k)
-    if ((byte(i + k) & 0xC0) != 0x80) return 0;
-  const bool too_long = (first == 0xE0 && second < 0xA0) || (first == 0xF0 && second < 0x90);
-  const bool no_letter = (first == 0xED && second >= 0xA0) || (first == 0xF4 && second >= 0x90);   // surrogates
-  return too_long || no_letter ? 0 : length;
-}
-
 }  // namespace
 
 Text typeset(std::string words) {
@@ -51,14 +38,11 @@ Text typeset(std::string words) {
 std::u32string letters_of(const std::string& text) {
   std::u32string letters;
   for (std::size_t i = 0; i < text.size();) {
-    const std::size_t length = length_at(text, i);
-    char32_t c = static_cast<unsigned char>(text[i]);
-    if (length > 1) c &= 0x7Fu >> length;
-    for (std::size_t k = 1; k < length; ++k) c = c << 6 | (static_cast<unsigned char>(text[i + k]) & 0x3F);
-    const bool control = (c < 0x20 && c != U'\n') || (c >= 0x7F && c < 0xA0);
-    const bool no_letter = length == 0 || (c & 0xFFFE) == 0xFFFE;
-    letters += no_letter ? replacement : control ? U' ' : c;
-    i += std::max<std::size_t>(length, 1);
+    const std::optional<char32_t> c = next_character(text, i);
+    i += !c;
+    const bool letter = c && (*c & 0xFFFE) != 0xFFFE;
+    const bool control = c && *c != U'\n' && (*c < 0x20 || (*c >= 0x7F && *c < 0xA0));
+    letters += !letter ? replacement : control ? U' ' : *c;
   }
   return letters;
 }
