@@ -50,15 +50,18 @@ void read(Knobs& k) {
 
 void options(Options& o, Knobs& k) {
   o.add("file", k.file, "weights: .pt, .pth, .bin, .safetensors, .npz, .onnx", {.required = true});
-  o.add("--heads", k.foreign.heads, "heads of the queries, which weights do not say", {.low = 1, .high = 1e4, .required = true});
+  o.add("--heads", k.foreign.heads, "heads of the queries, which weights do not say",
+        {.low = 1, .high = 1e4, .required = true});
   o.add("--kind", k.kind, "whose names the weights have", {.choices = {"auto", "attention", "gpt2", "llama"}});
   o.add("--prefix", k.foreign.prefix, "only weights whose names begin with this");
   o.add("--input", k.input, "a .npy file: tokens [B, T], or [B, T, d_model] for an attention layer");
   o.add("--tokens", k.tokens, "tokens of the random input, without --input", {.low = 2, .high = 1e5});
   o.add("--causal", k.causal, "mask the future in an attention layer; models do it anyway");
   o.add("--rotary-base", k.foreign.rotary_base, "llama: the base of the rotary positions", {.low = 1});
-  o.add("--rotary-pairs", k.pairs, "llama: the numbers that are rotated together", {.choices = {"halves", "interleaved"}});
-  o.add("--norm-eps", k.foreign.norm_eps, "epsilon of the norms; 0: 1e-5 for gpt2, 1e-6 for llama", {.low = 0, .high = 1});
+  o.add("--rotary-pairs", k.pairs, "llama: the numbers that are rotated together",
+        {.choices = {"halves", "interleaved"}});
+  o.add("--norm-eps", k.foreign.norm_eps, "epsilon of the norms; 0: 1e-5 for gpt2, 1e-6 for llama",
+        {.low = 0, .high = 1});
   o.add("--context", k.foreign.context, "llama: the longest sequence", {.low = 1, .high = 1e7});
   o.before_check([&k] { read(k); });
 }
@@ -99,8 +102,9 @@ Tensor input_for(Lab& lab, const Knobs& k, const ForeignModel& found) {
     return randn({1, k.tokens, found.attention->d_model}, rng, found.attention->W_o.weight.dtype());
   }
   const std::int64_t T = std::min(k.tokens, found.model->config.context);
-  lab.say(fmt::format("No --input: {} tokens drawn at random from the vocabulary of {}.", T, found.model->config.vocabulary));
-  return randint(0, found.model->config.vocabulary, {1, T}, rng);
+  const std::int64_t vocabulary = found.model->config.vocabulary;
+  lab.say(fmt::format("No --input: {} tokens drawn at random from the vocabulary of {}.", T, vocabulary));
+  return randint(0, vocabulary, {1, T}, rng);
 }
 
 // [B, T, heads * d] -> [B, heads, T, d]
@@ -121,7 +125,8 @@ Parameters specimens(const Probe& probe, const Tensor& loss, const MultiHeadAtte
   for (std::size_t i = 0; i < probe.seen().size(); ++i) {
     const auto& [name, x] = probe.seen()[i];
     const auto at = name.rfind("attention.");
-    const std::string where = at == std::string::npos ? "" : name.substr(0, at), part = name.substr(name.rfind('.') + 1);
+    const std::string where = at == std::string::npos ? "" : name.substr(0, at);
+    const std::string part = name.substr(name.rfind('.') + 1);
     const NoRecord pause;
     if (part == "Q") found.add(where + "Q", turned(apart(x, layer.num_heads)));
     if (part == "K") found.add(where + "K", turned(apart(x, layer.kv_heads)));
@@ -163,8 +168,9 @@ void run(Lab& lab, const Knobs& k) {
   lab.say("The output is in output.npy, the weights under our names in weights.safetensors. Where the gradient goes:");
   lab.print(fmt::format("  surgeon inspect {}{}\n", lab.file("attention.safetensors").string(),
                         found.model || k.causal ? " --causal" : ""));
+  const auto guessing = [&] { return std::log(double(found.model->config.vocabulary)); };
   lab.verdict(loss.defined() ? fmt::format("The model reads its input with a loss of {} nats per token (guessing: {}).",
-                                           number(loss.item()), number(std::log(double(found.model->config.vocabulary))))
+                                           number(loss.item()), number(guessing()))
                              : fmt::format("The layer has {} heads of {} numbers.", layer.num_heads, layer.d_k));
 }
 
@@ -173,8 +179,8 @@ void run(Lab& lab, const Knobs& k) {
 Experiment import_weights() {
   return {"import",
           "What does the attention of a model trained elsewhere see?",
-          "Reads the weights of nn.MultiheadAttention, or of a model with the names of GPT-2 or Llama, shows what becomes "
-          "of each tensor, and runs them on your input. Leaves the output, the weights under our names, and Q, K, V, "
+          "Reads the weights of nn.MultiheadAttention, or of a model with the names of GPT-2 or Llama, shows what "
+          "becomes of each tensor, and runs them on your input. Leaves the output, the weights under our names, and Q, K, V, "
           "output and upstream gradient of every attention, for `surgeon inspect`. No code in a .pt file is run.",
           {"surgeon import model.pt --heads 4", "surgeon import model.pt --heads 4 --input tokens.npy"},
           knobs<Knobs>(options, run),

@@ -48,7 +48,7 @@ struct Recogniser {
 Parameters block_weights(const Parameters& w, int block) {
   const auto linear = [&](int i) { return "linear_" + std::to_string(77 + 4 * block + i); };
   const auto norm = [&](int i) { return "layer_norm_" + std::to_string(43 + 2 * block + i); };
-  const auto turned = [&](const std::string& name) { return transpose(w[name + ".w_0"], 0, 1); };   // theirs is [in, out]
+  const auto turned = [&](const std::string& name) { return transpose(w[name + ".w_0"], 0, 1); };   // from [in, out]
   Parameters ours;
   for (int i : {0, 1}) {
     ours.add(fmt::format("norm{}.weight", i + 1), w[norm(i) + ".w_0"]);
@@ -109,7 +109,8 @@ void look(Lab& lab, const Recogniser& model, const Tensor& x) {
     const std::string where = fmt::format("block{}.attention.", block);
     const Tensor Q = reshape(probe[where + "Q"], {-1, d_model}), K = reshape(probe[where + "K"], {-1, d_model});
     const Tensor& weights = probe[where + "weights"];   // [heads, T, T]
-    Figure figure{.name = fmt::format("block{}", block), .title = fmt::format("Block {}: what each head attends to", block),
+    Figure figure{.name = fmt::format("block{}", block),
+                  .title = fmt::format("Block {}: what each head attends to", block),
                   .columns = 4};
     for (std::int64_t h = 0; h < heads; ++h) {
       worst = std::max(worst, distance_from_definition(Q, K, weights, h));
@@ -128,7 +129,8 @@ void look(Lab& lab, const Recogniser& model, const Tensor& x) {
   }
   lab.show(table);
   lab.result("distance_from_definition", worst);
-  lab.check(worst < 1e-6, fmt::format("all {} maps are those of the definition within 1e-6 ({})", 2 * heads, number(worst)));
+  lab.check(worst < 1e-6,
+            fmt::format("all {} maps are those of the definition within 1e-6 ({})", 2 * heads, number(worst)));
 }
 
 // ---- Operating -----------------------------------------------------------------------------------------------------
@@ -206,7 +208,8 @@ int main(int count, char** words) {
   using namespace surgeon;
   const Experiment patient{"recogniser", "What do the heads of a published text recogniser do?",
                            "Reads the two attention blocks of PP-OCRv4's recogniser, holds their maps against the "
-                           "definition, then removes heads, the scale and the order of tokens, and measures what changes.",
+                           "definition, then removes heads, the scale and the order of tokens, and measures what "
+                           "changes.",
                            {"real_model recogniser ch_PP-OCRv4_rec_infer.onnx"},
                            knobs<experiments::Knobs>(experiments::options, experiments::run)};
   return surgeon_command({patient}, {words + 1, words + count}, std::cout, std::cerr, "real_model");
