@@ -66,6 +66,7 @@ struct Explanation {
   std::vector<double> misfits;
   std::size_t best = 0;   // the one told when it is good enough
   double tolerance = 0;
+  bool gradients_alone = false;   // neither weights nor output: whole gradients of saturated rows are mostly rounding
   bool explains() const { return misfits[best] <= tolerance; }
   bool nothing_to_compare() const { return std::isnan(misfits[0]); }
 };
@@ -80,7 +81,8 @@ double tolerance_of(const Specimen& s, double factor, double u) {
 }
 
 Explanation explain(const Specimen& s, double u) {
-  Explanation e{detail::formulas_for(s), {}, 0, 0};
+  Explanation e{.formulas = detail::formulas_for(s), .misfits = {}};
+  e.gradients_alone = s.weights.empty() && s.output.empty();
   e.tolerance = tolerance_of(s, e.formulas[0].factor, u);
   e.misfits.push_back(misfit(s, e.formulas[0]));
   if (e.nothing_to_compare() || e.explains()) return e;
@@ -97,7 +99,7 @@ std::optional<Finding> mistake(const Explanation& e, bool dropout) {
   Finding found{.kind = Finding::Kind::diagnosis};
   const std::string told = sentence("attention as it was told is off by ", e.misfits[0], " of the numbers' size");
   if (!e.explains()) {
-    if (dropout) return {};   // a diagnosis of its own
+    if (dropout || e.gradients_alone) return {};   // dropout is a diagnosis of its own; gradients are for the laws
     found.name = "unexplained";
     found.sentence = "the numbers are not those of attention as it was told, nor of any mistake known here";
     found.certainty = 0.5;

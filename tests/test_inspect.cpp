@@ -61,113 +61,115 @@ std::vector<std::string> words(const std::string& file, std::vector<std::string>
 }  // namespace
 
 TEST_SUITE("inspect") {
-  TEST_CASE("inspect: every number of a head agrees with PyTorch, for [B, heads, T, d] and for [B, T, heads, d]") {
-    const Elsewhere e;
-    Parameters turned;
-    for (const auto& [name, x] : specimen()) turned.add(name, permute(x, {0, 2, 1, 3}));
-    save_npz("bhtd.npz", specimen());
-    save_safetensors("bthd.safetensors", turned);
-    for (const Json& test : golden_cases("specimen.json"))
-      for (const auto& [file, layout] : {std::pair{"bhtd.npz", "BHTd"}, {"bthd.safetensors", "BTHd"}}) {
-        std::vector<std::string> more{"--layout", layout, "--sequence", "1", "--scale", test["scale"].dump()};
-        if (test["causal"].get<bool>()) more.push_back("--causal");
-        const Said said = surgeon_says(words(file, more));
-        REQUIRE_MESSAGE(said.exit == 0, said.err);
-        auto rows = table("run/positions.csv"), heads = table("run/metrics.csv");
-        for (const char* name : {"dQ", "dK", "dV", "entropy", "largest_score", "jacobian", "value_share_by_weights"})
-          for (std::size_t h = 0; h < 3; ++h) check_head(test[name], h, rows["head"], rows[name]);
-        for (std::size_t h = 0; h < 3; ++h) check_head(test["output_rank"], h, heads["head"], heads["output_rank"]);
-      }
-  }
 
-  TEST_CASE("inspect: the blocks of a long sequence, a bias, a window and a padding mask give what one piece gives") {
-    const Elsewhere e;
-    Rng rng(5);
-    const std::int64_t T = 530, Tk = 2100;   // several blocks of queries
-    const Tensor Q = randn({1, 1, T, 4}, rng, Dtype::float64), K = randn({1, 1, Tk, 4}, rng, Dtype::float64);
-    const Tensor V = randn({1, 1, Tk, 3}, rng, Dtype::float64), dO = randn({1, 1, T, 3}, rng, Dtype::float64);
-    const Tensor bias = randn({T, Tk}, rng, Dtype::float64), mask = padding_mask({2000}, Tk);
-    save_npz("long.npz",
-             {{"Q", Q}, {"K", K}, {"V", V}, {"dO", dO}, {"bias", bias}, {"mask", reshape(mask, {1, 1, 1, Tk})}});
-    const Said said = surgeon_says(words("long.npz", {"--layout", "BHTd", "--causal", "--window", "700"}));
-    REQUIRE_MESSAGE(said.exit == 0, said.err);
-    const AttentionResult r = attention(
-        Q, K, V,
-        {.mask = reshape(mask, {1, 1, 1, Tk}), .return_stats = true, .causal = true, .window = 700, .bias = bias});
-    const auto [dQ, dK, dV] = grad(r.output, {Q, K, V}, {.cotangent = dO});
-    auto rows = table("run/positions.csv");
-    const auto check = [&](const char* name, const Tensor& right) {
-      for (std::int64_t i = 0; i < right.size(); i += 7)
-        CHECK(std::stod(rows[name][std::size_t(i)]) == doctest::Approx(right.at({i})).scale(1).epsilon(1e-11));
-    };
-    const auto norms = [](const Tensor& x) { return sqrt(sum(x * x, -1))[0][0]; };
-    check("dQ", norms(dQ));
-    check("dK", norms(dK));
-    check("dV", norms(dV));
-    check("entropy", r.stats.entropy[0][0]);
-  }
-
-  TEST_CASE("inspect: the page stands alone, says what was found, and shows names as they are") {
-    const Elsewhere e;
-    Parameters layers;
-    for (const auto& [name, x] : specimen())
-      if (name != "dO") layers.add("<b>0." + name, x);
-    save_npz("layers.npz", layers);
-    const Said said =
-        surgeon_says(words("layers.npz", {"--layout", "BHTd", "--causal", "--tokens", "a b c <d> e f g"}));
-    REQUIRE_MESSAGE(said.exit == 0, said.err);
-    const std::string page = contents("run/report.html");
-    CHECK_FALSE(has(page, "<script"));
-    CHECK_FALSE(has(page, "<b>"));
-    CHECK(has(page, "&lt;b&gt;0.2"));
-    CHECK(has(page, "4 random ones"));
-    for (const char* name : {"src=\"http", "href=\"http"}) CHECK_FALSE(has(page, name));
-    if (std::system("gnuplot --version > /dev/null 2>&1") == 0) {
-      CHECK(has(page, "<svg"));
-      CHECK_FALSE(has(page, "<?xml"));
+TEST_CASE("inspect: every number of a head agrees with PyTorch, for [B, heads, T, d] and for [B, T, heads, d]") {
+  const Elsewhere e;
+  Parameters turned;
+  for (const auto& [name, x] : specimen()) turned.add(name, permute(x, {0, 2, 1, 3}));
+  save_npz("bhtd.npz", specimen());
+  save_safetensors("bthd.safetensors", turned);
+  for (const Json& test : golden_cases("specimen.json"))
+    for (const auto& [file, layout] : {std::pair{"bhtd.npz", "BHTd"}, {"bthd.safetensors", "BTHd"}}) {
+      std::vector<std::string> more{"--layout", layout, "--sequence", "1", "--scale", test["scale"].dump()};
+      if (test["causal"].get<bool>()) more.push_back("--causal");
+      const Said said = surgeon_says(words(file, more));
+      REQUIRE_MESSAGE(said.exit == 0, said.err);
+      auto rows = table("run/positions.csv"), heads = table("run/metrics.csv");
+      for (const char* name : {"dQ", "dK", "dV", "entropy", "largest_score", "jacobian", "value_share_by_weights"})
+        for (std::size_t h = 0; h < 3; ++h) check_head(test[name], h, rows["head"], rows[name]);
+      for (std::size_t h = 0; h < 3; ++h) check_head(test["output_rank"], h, heads["head"], heads["output_rank"]);
     }
-    CHECK(has(said.out, "a causal mask with equal weights"));
-  }
+}
 
-  TEST_CASE("inspect: theirs is held against ours") {
-    const Elsewhere e;
-    Parameters file = specimen();
-    const auto [dQ, dK, dV] = grad(attention(file["Q"], file["K"], file["V"]).output, {file["Q"], file["K"], file["V"]},
-                                   {.cotangent = file["dO"]});
-    file.add("dQ", dQ);
-    file.add("dK", dK * 1.01);
-    save_npz("theirs.npz", file);
-    const Said said = surgeon_says(words("theirs.npz", {"--layout", "BHTd", "--json"}));
-    const Json result = Json::parse(said.out)["result"];
-    CHECK(result["dQ_off"].get<double>() < 1e-14);
-    CHECK(result["dK_off"].get<double>() == doctest::Approx(0.01));
-    CHECK_FALSE(result.contains("dV_off"));
-  }
+TEST_CASE("inspect: the blocks of a long sequence, a bias, a window and a padding mask give what one piece gives") {
+  const Elsewhere e;
+  Rng rng(5);
+  const std::int64_t T = 530, Tk = 2100;   // several blocks of queries
+  const Tensor Q = randn({1, 1, T, 4}, rng, Dtype::float64), K = randn({1, 1, Tk, 4}, rng, Dtype::float64);
+  const Tensor V = randn({1, 1, Tk, 3}, rng, Dtype::float64), dO = randn({1, 1, T, 3}, rng, Dtype::float64);
+  const Tensor bias = randn({T, Tk}, rng, Dtype::float64), mask = padding_mask({2000}, Tk);
+  save_npz("long.npz",
+           {{"Q", Q}, {"K", K}, {"V", V}, {"dO", dO}, {"bias", bias}, {"mask", reshape(mask, {1, 1, 1, Tk})}});
+  const Said said = surgeon_says(words("long.npz", {"--layout", "BHTd", "--causal", "--window", "700"}));
+  REQUIRE_MESSAGE(said.exit == 0, said.err);
+  const AttentionResult r = attention(
+      Q, K, V,
+      {.mask = reshape(mask, {1, 1, 1, Tk}), .return_stats = true, .causal = true, .window = 700, .bias = bias});
+  const auto [dQ, dK, dV] = grad(r.output, {Q, K, V}, {.cotangent = dO});
+  auto rows = table("run/positions.csv");
+  const auto check = [&](const char* name, const Tensor& right) {
+    for (std::int64_t i = 0; i < right.size(); i += 7)
+      CHECK(std::stod(rows[name][std::size_t(i)]) == doctest::Approx(right.at({i})).scale(1).epsilon(1e-11));
+  };
+  const auto norms = [](const Tensor& x) { return sqrt(sum(x * x, -1))[0][0]; };
+  check("dQ", norms(dQ));
+  check("dK", norms(dK));
+  check("dV", norms(dV));
+  check("entropy", r.stats.entropy[0][0]);
+}
 
-  TEST_CASE("inspect: what could be either is refused, and what is missing or left over is named") {
-    const Elsewhere e;
-    save_npz("a.npz", specimen());
-    const Said either = surgeon_says({"inspect", "a.npz"});
-    CHECK(either.exit == 2);
-    CHECK(has(either.err, "--layout"));
-    save_npz("cross.npz", {{"Q", value(1)}, {"K", slice(value(2), 2, 0, 5)}, {"V", slice(value(3), 2, 0, 5)}});
-    CHECK(surgeon_says(words("cross.npz", {})).exit == 0);   // five keys cannot be heads of seven: only one order fits
-    save_npz("b.npz", {{"Q", value(1)}, {"V", value(3)}, {"extra", value(2)}});
-    const Said missing = surgeon_says({"inspect", "b.npz"});
-    CHECK(missing.exit == 2);
-    CHECK(has(missing.err, "K is missing"));
-    const Said named = surgeon_says(words("b.npz", {"--tensor", "K=extra", "--layout", "BHTd"}));
-    CHECK(named.exit == 0);
-    save_npy("K.npy", value(2));
-    CHECK(has(surgeon_says(words("b.npz", {"--tensor", "K=K.npy", "--layout", "BHTd"})).err, "extra"));
-    for (const std::vector<std::string>& wrong : {std::vector<std::string>{"inspect"},
-                                                  {"inspect", "a.npz", "--layout", "BHTd", "--tokens", "one two"},
-                                                  {"inspect", "a.npz", "--layout", "BHTd", "--sequence", "2"},
-                                                  {"inspect", "a.npz", "--layout", "BHTd", "--scale", "x"},
-                                                  {"inspect", "a.npz", "--tensor", "nonsense=Q"},
-                                                  {"inspect", "a.txt"}})
-      CHECK(surgeon_says(wrong).exit == 2);
-    CHECK(surgeon_says({"inspect", "none.npz"}).exit == 1);
-    CHECK_FALSE(std::filesystem::exists("runs/latest/report.html"));
+TEST_CASE("inspect: the page stands alone, says what was found, and shows names as they are") {
+  const Elsewhere e;
+  Parameters layers;
+  for (const auto& [name, x] : specimen())
+    if (name != "dO") layers.add("<b>0." + name, x);
+  save_npz("layers.npz", layers);
+  const Said said =
+      surgeon_says(words("layers.npz", {"--layout", "BHTd", "--causal", "--tokens", "a b c <d> e f g"}));
+  REQUIRE_MESSAGE(said.exit == 0, said.err);
+  const std::string page = contents("run/report.html");
+  CHECK_FALSE(has(page, "<script"));
+  CHECK_FALSE(has(page, "<b>"));
+  CHECK(has(page, "&lt;b&gt;0.2"));
+  CHECK(has(page, "4 random ones"));
+  for (const char* name : {"src=\"http", "href=\"http"}) CHECK_FALSE(has(page, name));
+  if (std::system("gnuplot --version > /dev/null 2>&1") == 0) {
+    CHECK(has(page, "<svg"));
+    CHECK_FALSE(has(page, "<?xml"));
   }
+  CHECK(has(said.out, "a causal mask with equal weights"));
+}
+
+TEST_CASE("inspect: theirs is held against ours") {
+  const Elsewhere e;
+  Parameters file = specimen();
+  const auto [dQ, dK, dV] = grad(attention(file["Q"], file["K"], file["V"]).output, {file["Q"], file["K"], file["V"]},
+                                 {.cotangent = file["dO"]});
+  file.add("dQ", dQ);
+  file.add("dK", dK * 1.01);
+  save_npz("theirs.npz", file);
+  const Said said = surgeon_says(words("theirs.npz", {"--layout", "BHTd", "--json"}));
+  const Json result = Json::parse(said.out)["result"];
+  CHECK(result["dQ_off"].get<double>() < 1e-14);
+  CHECK(result["dK_off"].get<double>() == doctest::Approx(0.01));
+  CHECK_FALSE(result.contains("dV_off"));
+}
+
+TEST_CASE("inspect: what could be either is refused, and what is missing or left over is named") {
+  const Elsewhere e;
+  save_npz("a.npz", specimen());
+  const Said either = surgeon_says({"inspect", "a.npz"});
+  CHECK(either.exit == 2);
+  CHECK(has(either.err, "--layout"));
+  save_npz("cross.npz", {{"Q", value(1)}, {"K", slice(value(2), 2, 0, 5)}, {"V", slice(value(3), 2, 0, 5)}});
+  CHECK(surgeon_says(words("cross.npz", {})).exit == 0);   // five keys cannot be heads of seven: only one order fits
+  save_npz("b.npz", {{"Q", value(1)}, {"V", value(3)}, {"extra", value(2)}});
+  const Said missing = surgeon_says({"inspect", "b.npz"});
+  CHECK(missing.exit == 2);
+  CHECK(has(missing.err, "K is missing"));
+  const Said named = surgeon_says(words("b.npz", {"--tensor", "K=extra", "--layout", "BHTd"}));
+  CHECK(named.exit == 0);
+  save_npy("K.npy", value(2));
+  CHECK(has(surgeon_says(words("b.npz", {"--tensor", "K=K.npy", "--layout", "BHTd"})).err, "extra"));
+  for (const std::vector<std::string>& wrong : {std::vector<std::string>{"inspect"},
+                                                {"inspect", "a.npz", "--layout", "BHTd", "--tokens", "one two"},
+                                                {"inspect", "a.npz", "--layout", "BHTd", "--sequence", "2"},
+                                                {"inspect", "a.npz", "--layout", "BHTd", "--scale", "x"},
+                                                {"inspect", "a.npz", "--tensor", "nonsense=Q"},
+                                                {"inspect", "a.txt"}})
+    CHECK(surgeon_says(wrong).exit == 2);
+  CHECK(surgeon_says({"inspect", "none.npz"}).exit == 1);
+  CHECK_FALSE(std::filesystem::exists("runs/latest/report.html"));
+}
+
 }
