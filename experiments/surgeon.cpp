@@ -140,7 +140,7 @@ int surgeon_vjp(const surgeon_problem* p, const void* dO, void* dQ, void* dK, vo
   return int(guarded([&] {
     const Specimen s = specimen_of(p);
     const Tensor g = needed(*p, "dO", dO, Shapes(*p).output);
-    const auto gradients = vjp(attention_of(s), {s.Q, s.K, s.V}, g);
+    const auto gradients = grad(attention_of(s)({s.Q, s.K, s.V}), {s.Q, s.K, s.V}, {.cotangent = g});
     write(gradients[0], dQ);
     write(gradients[1], dK);
     write(gradients[2], dV);
