@@ -20,6 +20,7 @@ namespace {
 using detail::Attended;
 using detail::Formula;
 
+constexpr double coarse = 0.05;   // of whole tensors: a mistake that fits no better than this explains nothing
 constexpr double infinite = std::numeric_limits<double>::infinity();
 
 constexpr Tensor Specimen::*measured_parts[] = {&Specimen::Q,       &Specimen::K,  &Specimen::V,  &Specimen::output,
@@ -38,7 +39,8 @@ double size(const Tensor& x) { return std::sqrt(sum(x * x).item()); }
 // |theirs - ours| / |theirs|, of whole tensors; infinite when it is nan.
 double off(const Tensor& theirs, const Tensor& ours) {
   const double apart = size(theirs - ours), whole = size(theirs);
-  const double ratio = apart == 0 ? 0 : apart / whole;
+  constexpr double underflow = 1e-30;   // gradients this small are 0 or denormal in float32
+  const double ratio = apart <= underflow ? 0 : apart / whole;
   return std::isnan(ratio) ? infinite : ratio;
 }
 
@@ -67,7 +69,9 @@ struct Explanation {
   std::size_t best = 0;   // the one told when it is good enough
   double tolerance = 0;
   bool gradients_alone = false;   // neither weights nor output: whole gradients of saturated rows are mostly rounding
-  bool explains() const { return misfits[best] <= tolerance; }
+  // What was told may be off by all that rounding allows; a mistake must fit better than that when the numbers are coarse.
+  bool fits(std::size_t i) const { return misfits[i] <= (i == 0 ? tolerance : std::min(tolerance, coarse)); }
+  bool explains() const { return fits(best); }
   bool nothing_to_compare() const { return std::isnan(misfits[0]); }
 };
 
@@ -77,7 +81,7 @@ double tolerance_of(const Specimen& s, double factor, double u) {
       matmul(abs(s.Q), s.heads() == s.kv_heads() ? abs(s.K) : max(abs(s.K), Over{{1}, true}), {.transpose_b = true});
   const double spread = 1 + std::abs(factor) * max(K).item(), longest = double(std::max(s.Tk(), s.Tq()));
   const bool gradients_alone = s.weights.empty() && s.output.empty();
-  return std::min((8 + 4 * std::sqrt(longest)) * u * spread * (gradients_alone ? 8 : 1), 0.05);
+  return (8 + 4 * std::sqrt(longest)) * u * spread * (gradients_alone ? 8 : 1);
 }
 
 Explanation explain(const Specimen& s, double u) {
@@ -86,6 +90,7 @@ Explanation explain(const Specimen& s, double u) {
   e.tolerance = tolerance_of(s, e.formulas[0].factor, u);
   e.misfits.push_back(misfit(s, e.formulas[0]));
   if (e.nothing_to_compare() || e.explains()) return e;
+  if (e.gradients_alone && e.tolerance >= coarse) return e;   // rounding is as large as what a mistake would change
   for (std::size_t i = 1; i < e.formulas.size(); ++i) {
     e.misfits.push_back(misfit(s, e.formulas[i]));
     if (e.misfits[i] < e.misfits[e.best]) e.best = i;
@@ -112,7 +117,7 @@ std::optional<Finding> mistake(const Explanation& e, bool dropout) {
   std::string others;
   int equal = 0;
   for (std::size_t i = 1; i < e.misfits.size(); ++i)
-    if (e.misfits[i] <= e.tolerance && ++equal && i != e.best)
+    if (e.fits(i) && ++equal && i != e.best)
       others += (others.empty() ? "" : ", ") + e.formulas[i].name;
   const Formula& f = e.formulas[e.best];
   found.name = f.name;
