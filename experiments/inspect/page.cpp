@@ -131,9 +131,7 @@ Figure maps(const Story& story, const std::vector<HeadMeasures>& heads, std::siz
   Heatmap weights = panel_of(m.weights, "Attention weights", story);
   weights.bar_label = "Weight";
   Heatmap scores = panel_of(m.dscores, "dL/dscores", story);
-  fit_scale(scores);
-  scores.high = std::max(std::abs(scores.low), std::abs(scores.high));
-  scores.low = -scores.high;   // 0 has the colour of the middle
+  scores.palette = Palette::diverging;
   scores.bar_label = "dL/dscore";
   figure.panels = {weights, scores};
   return figure;
@@ -262,7 +260,7 @@ void write_page(Lab& lab, const Story& story, const std::vector<HeadMeasures>& h
     lab.write("figures/" + figure.name + ".csv", figure_data(figure));
     plotter.start(figure, lab.folder() / "figures");
   }
-  for (const std::string& failure : plotter.finish()) lab.warn(failure);
+  for (const std::string& failure : plotter.finish(Lab::interrupted)) lab.warn(failure);
   if (plotter.missing()) lab.warn("gnuplot is not installed, so the page has no figures; their data is in figures/");
   std::vector<std::string> pictures;
   for (const Figure& figure : figures) pictures.push_back(svg_of(lab.folder() / "figures", figure.name));
