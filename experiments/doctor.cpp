@@ -55,12 +55,10 @@ std::string verdict(const std::vector<Finding>& findings, std::size_t held) {
 void options(Options& o, SpecimenFiles& files) { add_options(o, files); }
 
 void run(Lab& lab, const SpecimenFiles& files) {
-  std::vector<std::string> ignored;
-  const std::vector<Specimen> specimens = load_specimens(files, ignored);
-  for (const std::string& sentence : ignored) lab.warn(sentence);
+  for (const std::string& sentence : files.ignored) lab.warn(sentence);
   std::vector<Finding> all;
   std::size_t held = 0;
-  for (const Specimen& specimen : specimens) {
+  for (const Specimen& specimen : files.specimens) {
     Lab::stop_if_interrupted();
     const Examination e = examine(specimen);
     held += e.held.size();

@@ -162,7 +162,7 @@ void run(Lab& lab, const Knobs& k) {
   }
   const MultiHeadAttention& layer = found.model ? found.model->blocks[0].attention : *found.attention;
   save_npy(lab.file("output.npy"), output);
-  save_safetensors(lab.file("attention.safetensors"), specimens(probe, loss, layer));
+  save_safetensors(lab.file("attention.safetensors"), specimens(probe, loss, layer), {{"layout", "BHTd"}});
   save_safetensors(lab.file("weights.safetensors"), found.model ? found.model->parameters() : layer.parameters());
   lab.result("parameters", found.model ? found.model->parameters().count() : layer.parameters().count());
   lab.say("The output is in output.npy, the weights under our names in weights.safetensors. Where the gradient goes:");

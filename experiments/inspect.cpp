@@ -2,13 +2,12 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <numeric>
 
 #include "experiments/inspect/measure.hpp"
 #include "experiments/inspect/page.hpp"
 #include "experiments/specimen_files.hpp"
+#include "framework/serialize.hpp"
 
 namespace surgeon::experiments {
 namespace {
@@ -37,11 +36,9 @@ void options(Options& o, Knobs& k) {
 
 std::vector<std::string> labels(const std::string& given, std::int64_t Tk) {
   if (given.empty()) return {};
-  std::string text = given;
-  if (std::filesystem::is_regular_file(given)) {
-    std::ifstream in(given);
-    text.assign(std::istreambuf_iterator<char>(in), {});
-  }
+  constexpr std::uint64_t longest = 16 << 20;   // bytes of words
+  std::error_code too_long;   // for a name; words then
+  const std::string text = std::filesystem::is_regular_file(given, too_long) ? read_file(given, longest) : given;
   std::vector<std::string> words = words_of(text);
   if (std::int64_t(words.size()) != Tk)
     throw UsageError("--tokens has " + std::to_string(words.size()) + " words but there are " + std::to_string(Tk) +
@@ -203,9 +200,8 @@ std::vector<HeadRow> show_heads(Lab& lab, const std::vector<HeadMeasures>& heads
 }
 
 void run(Lab& lab, const Knobs& k) {
-  std::vector<std::string> ignored;
-  const std::vector<Specimen> specimens = load_specimens(k.files, ignored);
-  for (const std::string& sentence : ignored) lab.warn(sentence);
+  const std::vector<Specimen>& specimens = k.files.specimens;
+  for (const std::string& sentence : k.files.ignored) lab.warn(sentence);
   Story story = story_of(k, specimens);
   std::vector<HeadMeasures> heads = measured(lab, k, specimens);
   sort_by_badness(heads);

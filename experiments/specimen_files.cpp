@@ -62,9 +62,17 @@ std::string all_names() {
 // ---- Which tensors there are ---------------------------------------------------------------------------------------
 using Layers = std::map<std::string, std::map<const Part*, Tensor>>;
 
-Parameters read_many(const std::string& file) {
+// A safetensors file may say its layout.
+Parameters read_many(const std::string& file, std::string& layout) {
   if (file.ends_with(".npz")) return load_npz(file);
-  if (file.ends_with(".safetensors")) return load_safetensors(file).tensors;
+  if (file.ends_with(".safetensors")) {
+    const TensorFile read = load_safetensors(file);
+    const auto own = read.metadata.find("layout");
+    if (layout == "auto" && own != read.metadata.end()) layout = own->second;
+    if (layout != "auto" && layout != "BHTd" && layout != "BTHd")
+      throw UsageError(file + ": its layout, \"" + layout + "\", must be BHTd or BTHd; --layout says another");
+    return read.tensors;
+  }
   throw UsageError(file +
                    ": its name must end in .npz or .safetensors; a single tensor is given as --tensor Q=FILE.npy");
 }
@@ -81,10 +89,10 @@ std::pair<std::string, std::string> layer_and_name(const std::string& full) {
   return {full.substr(0, cut), full.substr(cut + 1)};
 }
 
-Layers tensors_of(const SpecimenFiles& files, std::vector<std::string>& ignored) {
+Layers tensors_of(const SpecimenFiles& files, std::string& layout, std::vector<std::string>& ignored) {
   Layers layers;
   Parameters many;
-  if (!files.file.empty()) many = read_many(files.file);
+  if (!files.file.empty()) many = read_many(files.file, layout);
   std::vector<std::string> taken;
   for (const std::string& word : files.tensors) {
     const auto equals = word.find('=');
@@ -146,7 +154,8 @@ Scale scale_of(const std::string& word) {
   return factor;
 }
 
-Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tensor>& tensors, const SpecimenFiles& f) {
+Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tensor>& tensors, const SpecimenFiles& f,
+                     const std::string& asked) {
   Specimen s{.name = layer};
   for (const auto& [part, x] : tensors) s.*part->place = x;
   for (const char* name : {"Q", "K", "V"})
@@ -154,7 +163,7 @@ Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tenso
       throw UsageError(std::string(name) + " is missing" + (layer.empty() ? "" : " in " + layer) +
                        "; a file has tensors of the names " + all_names() + ", and --tensor gives others a name");
   const bool four = s.Q.rank() == 4 && s.K.rank() == 4;
-  const std::string layout = four ? layout_of(f.layout, s.Q, s.K) : "BTd";
+  const std::string layout = four ? layout_of(asked, s.Q, s.K) : "BTd";
   Dtype widest = Dtype::float32;
   for (const auto& [part, x] : tensors)
     if (part->place != &Specimen::mask && x.dtype() == Dtype::float64) widest = Dtype::float64;
@@ -173,6 +182,13 @@ Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tenso
   return s;
 }
 
+void load(SpecimenFiles& files) {
+  std::string layout = files.layout;
+  const Layers layers = tensors_of(files, layout, files.ignored);
+  for (const auto& [layer, tensors] : layers) files.specimens.push_back(specimen_of(layer, tensors, files, layout));
+  if (layers.empty()) throw UsageError(files.file + " has no tensor named Q; --tensor Q=NAME gives one that name");
+}
+
 }  // namespace
 
 void add_options(Options& o, SpecimenFiles& f) {
@@ -188,16 +204,11 @@ void add_options(Options& o, SpecimenFiles& f) {
   o.add("--causal", f.causal, "query i sees keys up to its own place only, in addition to any mask");
   o.add("--window", f.window, "only keys fewer than this many places away; 0: all", {.low = 0});
   o.add("--soft-cap", f.soft_cap, "scores are capped by tanh at this size; 0: not at all", {.low = 0});
+  o.before_check([&f] {
+    if (!f.file.empty() || !f.tensors.empty()) load(f);
+  });
   o.require([&f] { return !f.file.empty() || !f.tensors.empty(); },
             "a file is missing: a .npz or .safetensors, or --tensor Q=FILE.npy,K=FILE.npy,V=FILE.npy");
-}
-
-std::vector<Specimen> load_specimens(const SpecimenFiles& files, std::vector<std::string>& ignored) {
-  std::vector<Specimen> specimens;
-  for (const auto& [layer, tensors] : tensors_of(files, ignored))
-    specimens.push_back(specimen_of(layer, tensors, files));
-  if (specimens.empty()) throw UsageError(files.file + " has no tensor named Q; --tensor Q=NAME gives one that name");
-  return specimens;
 }
 
 }  // namespace surgeon

@@ -19,12 +19,15 @@ struct SpecimenFiles {
   bool causal = false;
   std::int64_t window = 0;
   double soft_cap = 0;
+
+  // Read when the options are checked, before there is a run folder: one for each layer, "NAME" or "LAYER.NAME" for
+  // several; and a sentence for each tensor that is not used.
+  std::vector<Specimen> specimens = {};
+  std::vector<std::string> ignored = {};
 };
 
+// Checking them reads the files. UsageError for what the options would have to say; IoError for files that cannot be
+// read; std::invalid_argument for tensors that do not fit together.
 void add_options(Options& options, SpecimenFiles& files);
-// One specimen for each layer: "NAME", or "LAYER.NAME" for several. `ignored` gets a sentence for what is not used.
-// UsageError for what the options would have to say; IoError for files that cannot be read; std::invalid_argument for
-// tensors that do not fit together.
-std::vector<Specimen> load_specimens(const SpecimenFiles& files, std::vector<std::string>& ignored);
 
 }  // namespace surgeon

@@ -132,6 +132,22 @@ TEST_CASE("every experiment: the examples of its help run, and leave the files t
   }
 }
 
+TEST_CASE("import, then inspect and doctor, from a PyTorch file to a page; runs/latest is read before it moves") {
+  const Elsewhere e;
+  write_bytes("model.pt", published_model());
+  REQUIRE(surgeon_says({"import", "model.pt", "--heads", "4", "--quiet"}).exit == 0);
+  const std::string file = "runs/latest/attention.safetensors";
+  const Said doctor = surgeon_says({"doctor", file, "--causal", "--quiet", "--out", "d"});
+  CHECK(doctor.exit == 0);
+  const Said inspect = surgeon_says({"inspect", file, "--causal", "--json", "--draws", "1"});
+  CHECK(inspect.err == "");
+  CHECK(inspect.exit == 0);
+  CHECK(json::parse(inspect.out)["rows"].size() == 8);   // two layers of four heads
+  CHECK(fs::exists("runs/latest/report.html"));
+  CHECK(surgeon_says({"inspect", "runs/latest/none.npz"}).exit == 1);
+  CHECK(fs::exists("runs/latest/report.html"));   // nothing was made, and latest stays
+}
+
 TEST_CASE("scaling --json: 16 metrics for each d_k and scale, with all their statistics") {
   const Elsewhere e;
   const json object = json::parse(surgeon_says({"scaling", "--d-k", "16,64", "--seeds", "50", "--json"}).out);
