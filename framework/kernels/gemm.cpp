@@ -1,7 +1,10 @@
 // The only file that sees the system's cblas.h.
 #include "framework/kernels/gemm.hpp"
 
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wpedantic"   // clang's: it speaks of C's complex numbers
 #include <cblas.h>
+#pragma GCC diagnostic pop
 #include <pthread.h>
 #include <sys/mman.h>
 
