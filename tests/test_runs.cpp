@@ -130,7 +130,8 @@ TEST_CASE("a run whose process was killed reads as aborted, and the next one swe
 
 TEST_CASE("SIGINT, SIGTERM and SIGHUP stop a run alike: its rows are kept, the exit code names the signal") {
   const Elsewhere e;
-  for (const auto& [number, exit] : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}, std::pair{SIGHUP, 129}}) {
+  for (const auto& pair : {std::pair{SIGINT, 130}, std::pair{SIGTERM, 143}, std::pair{SIGHUP, 129}}) {
+    const int number = pair.first, exit = pair.second;
     CAPTURE(number);
     const std::string out = std::to_string(exit);
     const Said said = surgeon_says({"small", "--out", out, "--threads", "2"}, {small([number = number](Lab& lab) {

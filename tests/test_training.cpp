@@ -269,7 +269,8 @@ TEST_CASE("accumulated batches give the gradient of the mean over all their targ
   const auto [whole_loss, whole] =
       after_a_step({{concat({many.tokens, few.tokens}, 0), concat({many.targets, few.targets}, 0)}});
   CHECK(loss == doctest::Approx(whole_loss).epsilon(1e-12));
-  for (const auto& [name, weight] : weights) CHECK_MESSAGE(max(abs(weight - whole[name])).item() < 1e-12, name);
+  for (const auto& weight : weights)
+    CHECK_MESSAGE(max(abs(weight.second - whole[weight.first])).item() < 1e-12, weight.first);
 }
 
 TEST_CASE("N steps, saved, loaded and N more are 2 N steps, bit for bit, with every optimizer") {
