@@ -107,34 +107,29 @@ Tensor input_for(Lab& lab, const Knobs& k, const ForeignModel& found) {
   return randint(0, vocabulary, {1, T}, rng);
 }
 
-// [B, T, heads * d] -> [B, heads, T, d]
-Tensor apart(const Tensor& x, std::int64_t heads) {
-  return transpose(reshape(x, {x.shape(0), x.shape(1), heads, -1}), 1, 2);
-}
+// What passes inside each attention. Watching more would keep the weights, and take derivatives that nobody reads.
+struct Watch { Probe Q{"*Q"}, K{"*K"}, V{"*V"}, heads{"*heads"}; };
 
 // Q, K, V as they enter attention, its output and, with a loss, the upstream gradient, of each layer.
-Parameters specimens(const Probe& probe, const Tensor& loss, const MultiHeadAttention& layer) {
-  Parameters found;
+Parameters specimens(const Watch& watch, const Tensor& loss, const MultiHeadAttention& layer) {
+  std::vector<Probe::Named> upstream;
+  if (loss.defined()) upstream = watch.heads.gradients(loss);
+  const NoRecord pause;
   const auto turned = [&](const Tensor& x) {
     return layer.rotary_base == 0 ? x
                                   : rotary(x, {.base = layer.rotary_base, .pairs = layer.rotary_pairs,
                                                .width = layer.rotary_width});
   };
-  std::vector<Probe::Named> upstream;
-  if (loss.defined()) upstream = probe.gradients(loss);
-  for (std::size_t i = 0; i < probe.seen().size(); ++i) {
-    const auto& [name, x] = probe.seen()[i];
+  Parameters found;
+  for (std::size_t i = 0; i < watch.heads.seen().size(); ++i) {
+    const auto& [name, output] = watch.heads.seen()[i];
     const auto at = name.rfind("attention.");
     const std::string where = at == std::string::npos ? "" : name.substr(0, at);
-    const std::string part = name.substr(name.rfind('.') + 1);
-    const NoRecord pause;
-    if (part == "Q") found.add(where + "Q", turned(apart(x, layer.num_heads)));
-    if (part == "K") found.add(where + "K", turned(apart(x, layer.kv_heads)));
-    if (part == "V") found.add(where + "V", apart(x, layer.kv_heads));
-    if (part != "heads") continue;
-    found.add(where + "output", apart(x, layer.num_heads));
-    for (const auto& [of, gradient] : upstream)
-      if (of == name) found.add(where + "dO", apart(gradient, layer.num_heads));
+    found.add(where + "Q", turned(heads_apart(watch.Q.seen()[i].second, layer.num_heads)));
+    found.add(where + "K", turned(heads_apart(watch.K.seen()[i].second, layer.kv_heads)));
+    found.add(where + "V", heads_apart(watch.V.seen()[i].second, layer.kv_heads));
+    found.add(where + "output", heads_apart(output, layer.num_heads));
+    if (loss.defined()) found.add(where + "dO", heads_apart(upstream[i].second, layer.num_heads));
   }
   return found;
 }
@@ -149,7 +144,7 @@ void run(Lab& lab, const Knobs& k) {
   const ForeignModel& found = *k.found;
   show_table(lab, found);
   const Tensor input = input_for(lab, k, found);
-  Probe probe("*");
+  const Watch watch;
   Tensor output, loss;
   if (found.model) {
     output = (*found.model)(input);
@@ -162,7 +157,7 @@ void run(Lab& lab, const Knobs& k) {
   }
   const MultiHeadAttention& layer = found.model ? found.model->blocks[0].attention : *found.attention;
   save_npy(lab.file("output.npy"), output);
-  save_safetensors(lab.file("attention.safetensors"), specimens(probe, loss, layer), {{"layout", "BHTd"}});
+  save_safetensors(lab.file("attention.safetensors"), specimens(watch, loss, layer), {{"layout", "BHTd"}});
   save_safetensors(lab.file("weights.safetensors"), found.model ? found.model->parameters() : layer.parameters());
   lab.result("parameters", found.model ? found.model->parameters().count() : layer.parameters().count());
   lab.say("The output is in output.npy, the weights under our names in weights.safetensors. Where the gradient goes:");

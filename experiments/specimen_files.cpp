@@ -131,11 +131,10 @@ Tensor apart(const char* name, const Tensor& x, const std::string& layout, std::
   if (x.rank() != 2 && x.rank() != 3)
     throw UsageError(std::string(name) + " " + to_string(x.shape()) + ": must have two, three or four axes");
   const Tensor three = x.rank() == 2 ? reshape(x, {1, x.shape(0), x.shape(1)}) : x;
-  const std::int64_t B = three.shape(0), T = three.shape(1), d = three.shape(2);
-  if (d % heads != 0)
+  if (three.shape(2) % heads != 0)
     throw UsageError(std::string(name) + " " + to_string(x.shape()) + ": its last axis cannot be divided into " +
                      std::to_string(heads) + " heads");
-  return permute(reshape(three, {B, T, heads, d / heads}), {0, 2, 1, 3});
+  return heads_apart(three, heads);
 }
 
 // Maps are [Tq, Tk], [B, Tq, Tk] with one head, or [B, heads, Tq, Tk], whatever the layout.

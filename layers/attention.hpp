@@ -114,6 +114,9 @@ namespace detail {
 // caller has checked the sizes of Q, K and V.
 AttentionResult attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads,
                                    std::int64_t kv_heads, const AttentionOptions& options);
+// [n, Tk]: what causal and window leave of n of the Tq queries, from `first` on; true = may attend.
+Tensor visible_by_place(const AttentionOptions& options, std::int64_t Tq, std::int64_t Tk, std::int64_t first,
+                        std::int64_t n);
 }  // namespace detail
 
 // For structured bindings: three names bind to output, weights and scores, whatever else a result has.

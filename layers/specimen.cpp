@@ -1,10 +1,8 @@
 #include "layers/specimen.hpp"
 
-#include <cstdlib>
 #include <initializer_list>
 #include <span>
 #include <utility>
-#include <vector>
 
 #include "framework/errors.hpp"
 #include "layers/masks.hpp"
@@ -92,18 +90,16 @@ Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
   return changed(changed(one, of(head), {by_query}), of(kv), {by_key});
 }
 
+Tensor heads_apart(const Tensor& x, std::int64_t heads) {
+  return transpose(reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads}), 1, 2);
+}
+
 Tensor visible_in(const Specimen& s) {
   const std::int64_t Tq = s.Q.shape(-2), Tk = s.K.shape(-2);
   Tensor visible;
   if (s.mask.defined()) visible = detail::boolean_mask("mask", s.mask);
   if (!s.causal && s.window == 0) return visible;
-  std::vector<unsigned char> by_place;
-  for (std::int64_t i = 0; i < Tq; ++i)
-    for (std::int64_t j = 0; j < Tk; ++j) {
-      const std::int64_t back = i + Tk - Tq - j;
-      by_place.push_back(!(s.causal && back < 0) && !(s.window > 0 && std::abs(back) >= s.window));
-    }
-  const Tensor places = tensor(by_place, {Tq, Tk});
+  const Tensor places = detail::visible_by_place(s.options(), Tq, Tk, 0, Tq);
   return visible.empty() ? places : both(visible, places);
 }
 

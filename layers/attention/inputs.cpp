@@ -19,24 +19,23 @@ Tensor visible_by_mask(const Tensor& mask, const Shape& scores) {
   return boolean_mask("attention", mask);
 }
 
-// [n, Tk]: what the causal mask and the window leave of the queries from `first` on.
-Tensor visible_by_place(const AttentionOptions& options, const Shape& scores, std::int64_t first, std::int64_t n) {
-  const std::int64_t Tq = scores[scores.size() - 2], Tk = scores.back(), window = options.window;
-  std::vector<unsigned char> visible(static_cast<std::size_t>(count({n, Tk})));
-  for (std::int64_t i = 0; i < n; ++i)
-    for (std::int64_t j = 0; j < Tk; ++j) {
-      const std::int64_t back = first + i + Tk - Tq - j;
-      const bool ahead = options.causal && back < 0, far = window > 0 && std::abs(back) >= window;
-      visible[static_cast<std::size_t>(i * Tk + j)] = !ahead && !far;
-    }
-  return tensor(visible, {n, Tk});
-}
-
 Tensor with_places(const Tensor& by_mask, const Tensor& by_place) {
   return by_mask.empty() ? by_place : both(by_mask, by_place);
 }
 
 }  // namespace
+
+Tensor visible_by_place(const AttentionOptions& options, std::int64_t Tq, std::int64_t Tk, std::int64_t first,
+                        std::int64_t n) {
+  std::vector<unsigned char> visible(static_cast<std::size_t>(count({n, Tk})));
+  for (std::int64_t i = 0; i < n; ++i)
+    for (std::int64_t j = 0; j < Tk; ++j) {
+      const std::int64_t back = first + i + Tk - Tq - j;
+      const bool ahead = options.causal && back < 0, far = options.window > 0 && std::abs(back) >= options.window;
+      visible[static_cast<std::size_t>(i * Tk + j)] = !ahead && !far;
+    }
+  return tensor(visible, {n, Tk});
+}
 
 void check_attention_options(const AttentionOptions& options, const Shape& scores, Dtype dtype) {
   require(scores.back() >= 1, "attention: scores ", scores, ": there are no keys");
@@ -65,14 +64,14 @@ Tensor visible_keys(const AttentionOptions& options, const Shape& scores, Causal
   if (options.mask.defined()) visible = visible_by_mask(options.mask, scores);
   AttentionOptions places{.causal = options.causal && with == Causal::included, .window = options.window};
   if (!places.causal && places.window == 0) return visible;
-  return with_places(visible, visible_by_place(places, scores, 0, scores[scores.size() - 2]));
+  return with_places(visible, visible_by_place(places, scores[scores.size() - 2], scores.back(), 0, scores[scores.size() - 2]));
 }
 
 Tensor visible_to(const AttentionOptions& options, const Shape& scores, std::int64_t first, std::int64_t n) {
   Tensor visible;
   if (options.mask.defined()) visible = rows_of(visible_by_mask(options.mask, scores), first, n);
   if (!options.causal && options.window == 0) return visible;
-  return with_places(visible, visible_by_place(options, scores, first, n));
+  return with_places(visible, visible_by_place(options, scores[scores.size() - 2], scores.back(), first, n));
 }
 
 Tensor rows_of(const Tensor& x, std::int64_t first, std::int64_t n) {
