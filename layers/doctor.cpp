@@ -8,6 +8,7 @@
 #include <optional>
 #include <utility>
 
+#include "framework/diagnostics.hpp"
 #include "framework/errors.hpp"
 #include "layers/doctor/formulas.hpp"
 #include "layers/doctor/laws.hpp"
@@ -34,11 +35,9 @@ double unit_of(const Specimen& s) {
   return u;
 }
 
-double size(const Tensor& x) { return std::sqrt(sum(x * x).item()); }
-
 // |theirs - ours| / |theirs|, of whole tensors; infinite when it is nan.
 double off(const Tensor& theirs, const Tensor& ours) {
-  const double apart = size(theirs - ours), whole = size(theirs);
+  const double apart = norm(theirs - ours), whole = norm(theirs);
   constexpr double underflow = 1e-30;   // gradients this small are 0 or denormal in float32
   const double ratio = apart <= underflow ? 0 : apart / whole;
   return std::isnan(ratio) ? infinite : ratio;
@@ -72,22 +71,22 @@ struct Explanation {
   // What was told may be off by all that rounding allows; a mistake must fit better than that when the numbers are coarse.
   bool fits(std::size_t i) const { return misfits[i] <= (i == 0 ? tolerance : std::min(tolerance, coarse)); }
   bool explains() const { return fits(best); }
+  const Formula& taken() const { return formulas[explains() ? best : 0]; }
   bool nothing_to_compare() const { return std::isnan(misfits[0]); }
 };
 
 // What rounding can do to whole tensors: see the header. Gradients of saturated rows are sums that cancel.
-double tolerance_of(const Specimen& s, double factor, double u) {
+double tolerance_of(const Specimen& s, double factor, double u, bool gradients_alone) {
   const Tensor K =
       matmul(abs(s.Q), s.heads() == s.kv_heads() ? abs(s.K) : max(abs(s.K), Over{{1}, true}), {.transpose_b = true});
   const double spread = 1 + std::abs(factor) * max(K).item(), longest = double(std::max(s.Tk(), s.Tq()));
-  const bool gradients_alone = s.weights.empty() && s.output.empty();
   return (8 + 4 * std::sqrt(longest)) * u * spread * (gradients_alone ? 8 : 1);
 }
 
 Explanation explain(const Specimen& s, double u) {
   Explanation e{.formulas = detail::formulas_for(s), .misfits = {}};
   e.gradients_alone = s.weights.empty() && s.output.empty();
-  e.tolerance = tolerance_of(s, e.formulas[0].factor, u);
+  e.tolerance = tolerance_of(s, e.formulas[0].factor, u, e.gradients_alone);
   e.misfits.push_back(misfit(s, e.formulas[0]));
   if (e.nothing_to_compare() || e.explains()) return e;
   if (e.gradients_alone && e.tolerance >= coarse) return e;   // rounding is as large as what a mistake would change
@@ -189,7 +188,7 @@ std::string place(const Specimen& s, std::int64_t sequence) {
 
 detail::Head head_of(const Specimen& one, std::int64_t h, const Explanation& e, const Tensor& weights, double u) {
   detail::Head head{.s = one_head(one, 0, h)};
-  const Formula& f = e.formulas[e.explains() ? e.best : 0];
+  const Formula& f = e.taken();
   head.visible = visible_in(head.s);
   head.factor = f.factor;
   head.u = u;
@@ -217,7 +216,7 @@ void examine_sequence(const Specimen& one, const std::string& where, double u, s
                       std::vector<Finding>& found) {
   if (const auto bad = not_finite(one, where)) return add_new(found, *bad);
   const Explanation e = explain(one, u);
-  const Formula& f = e.formulas[e.explains() ? e.best : 0];
+  const Formula& f = e.taken();
   const Tensor weights = f.attend(one.Q, one.K, one.V).weights.detach();
   bool dropout = false;
   for (Finding& sign : detail::signs_of(one, weights, u)) {

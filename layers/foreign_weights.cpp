@@ -192,10 +192,10 @@ void add_zero_biases(Taken& taken, const Parameters& ours) {
     const auto number = matched(name.substr(0, name.find('.', 7)), "blocks.#");
     return number && !number->empty() ? name.substr(8 + number->size()) : name;
   };
-  std::vector<std::string> present;
-  for (const auto& [name, x] : taken.ours) present.push_back(kind_of(name));
+  std::set<std::string> present;
+  for (const auto& [name, x] : taken.ours) present.insert(kind_of(name));
   for (const auto& [name, x] : ours) {
-    if (!name.ends_with("bias") || std::find(present.begin(), present.end(), kind_of(name)) != present.end()) continue;
+    if (!name.ends_with("bias") || present.contains(kind_of(name))) continue;
     taken.add("", x.shape(), "zeros: they have none", name, zeros_like(x));
   }
 }

@@ -85,6 +85,19 @@ struct Prepared {
   Prepared(const Prepared&) = delete;
 };
 
+// The options of what is no single experiment: `all`, help, list.
+struct Common {
+  Settings settings;
+  Options options;
+  Common(const Program& program, const Words& words, const std::string& name) {
+    settings.threads = threads();
+    add_common(options, settings);
+    add_seeds(options, settings);
+    set_all({&options}, settings, words, name, program);
+  }
+  Common(const Common&) = delete;
+};
+
 struct Outcome {
   int exit = done;
   std::string status = "done", error = {}, summary = {}, figures = {};
@@ -197,18 +210,14 @@ void sum_up(const Terminal& terminal, const Json& results) {
 }
 
 int run_all(const Program& program, const Words& words, std::ostream& out, std::ostream& err) {
-  Settings settings;
-  settings.threads = threads();
-  Options common;
-  add_common(common, settings);
-  add_seeds(common, settings);
-  set_all({&common}, settings, words, "all", program);
+  Common common(program, words, "all");
+  const Settings& settings = common.settings;
   const Terminal terminal = terminal_for(settings, out, err);
   if (settings.help) {
-    out << general_help(program, common, terminal.paint);
+    out << general_help(program, common.options, terminal.paint);
     return closed(done, program, terminal);
   }
-  const std::vector<Given> given = read_words({&common}, words);
+  const std::vector<Given> given = read_words({&common.options}, words);
   std::deque<Prepared> prepared;   // all of them first, so that a wrong word stops everything before it starts
   for (const Experiment& e : program.experiments)
     if (e.in_all) prepared.emplace_back(program, e, words_for(e, given));
@@ -216,7 +225,7 @@ int run_all(const Program& program, const Words& words, std::ostream& out, std::
   const CatchSignals guard;
   NewFolder folder(settings, "all");
   const std::string typed = typed_line(program, "all", words);
-  Session session(settings, terminal, {"all", typed, values_of({&common}), folder.path()});
+  Session session(settings, terminal, {"all", typed, values_of({&common.options}), folder.path()});
   folder.begun();
   const Together all = run_each(program, prepared, terminal, typed, settings, folder);
   const char* status = all.exit == done ? "done" : Lab::interrupted() ? "aborted" : "failed";
@@ -238,14 +247,10 @@ const Experiment* find(const Program& program, const std::string& name) {
 
 // help, list, --version.
 int inform(const Program& program, const std::string& what, const Words& words, std::ostream& out, std::ostream& err) {
-  Settings settings;
-  settings.threads = threads();
-  Options common;
-  add_common(common, settings);
-  add_seeds(common, settings);
-  set_all({&common}, settings, words, "", program);
+  Common common(program, words, "");
+  const Settings& settings = common.settings;
   const Terminal terminal = terminal_for(settings, out, err);
-  if (settings.help || what == "help") out << general_help(program, common, terminal.paint);
+  if (settings.help || what == "help") out << general_help(program, common.options, terminal.paint);
   else if (what == "--version") out << version_text(program);
   else out << (settings.json ? list_json(program) : list_text(program, terminal.paint));
   return closed(done, program, terminal);

@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <ctime>
 #include <system_error>
 #include <utility>
 
@@ -40,10 +39,7 @@ bool make_folder(const fs::path& path, const fs::path& asked) {
 }
 
 std::string dated(const std::string& experiment) {
-  const std::time_t now = std::time(nullptr);
-  std::tm time{};
-  localtime_r(&now, &time);
-  return fmt::format("{:%Y-%m-%d_%H-%M-%S}_{}", time, experiment);
+  return fmt::format("{:%Y-%m-%d_%H-%M-%S}_{}", local_time(), experiment);
 }
 
 // ---- What killed runs leave behind ---------------------------------------------------------------------------------

@@ -19,13 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::tm local_time() {
-  const std::time_t now = std::time(nullptr);
-  std::tm time{};
-  localtime_r(&now, &time);
-  return time;
-}
-
 // What was typed need not be UTF-8.
 std::string indented(const Json& json) { return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n"; }
 
@@ -51,6 +44,13 @@ Drawing drawing_of(const Settings& settings) {
 }
 
 }  // namespace
+
+std::tm local_time() {
+  const std::time_t now = std::time(nullptr);
+  std::tm time{};
+  localtime_r(&now, &time);
+  return time;
+}
 
 std::string json_text(const Json& object) {
   const auto dump = [](const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); };

@@ -90,6 +90,7 @@ class Session {
   Lab lab_;
 };
 
+std::tm local_time();
 std::string json_text(const Json& object);   // one line for each entry, one for each row
 
 }  // namespace surgeon

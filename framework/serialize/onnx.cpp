@@ -75,10 +75,8 @@ void add(Parameters& found, const std::string& name, const onnx::TensorProto& te
 }  // namespace
 
 Parameters load_onnx(const std::filesystem::path& path) {
-  const detail::OldFile file(path);
   constexpr std::uint64_t longest = 0x7fffffff;   // protobuf's own limit
-  if (file.size() > longest) fail(path, "is ", file.size(), " bytes long; the format allows ", longest);
-  const std::string text = detail::Region(file, 0, file.size()).text(file.size());
+  const std::string text = read_file(path, longest);
   onnx::ModelProto model;
   google::protobuf::io::ArrayInputStream in(text.data(), int(text.size()));
   google::protobuf::io::CodedInputStream coded(&in);

@@ -39,7 +39,7 @@ Tensor cumulative(const Node& node, const List& in) {
 Tensor arg_extreme(const Node& node, const Tensor& x) {
   const int axis = positive_axis(x, node.integer("axis", 0));
   const bool last = node.integer("select_last_index", 0) != 0;
-  Tensor y = argmax(last ? flip(x, axis) : x, axis);
+  Tensor y = argmax(last ? flip(x, {axis}) : x, axis);
   if (last) y = double(x.shape(axis) - 1) - y;
   return node.integer("keepdims", 1) ? insert_axes(y, {axis}) : y;
 }

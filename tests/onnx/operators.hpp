@@ -23,7 +23,6 @@ std::vector<std::int64_t> integers(const Tensor& t);
 int positive_axis(const Tensor& x, std::int64_t axis);
 std::vector<int> spatial(const Tensor& x);             // all axes but batch and channel
 
-Tensor flip(const Tensor& x, int axis);
 Tensor two_axes(const Tensor& x, std::int64_t axis);   // two axes: everything before axis, and the rest
 Tensor insert_axes(const Tensor& x, std::vector<std::int64_t> axes);
 Tensor drop_axes(const Tensor& x, std::vector<std::int64_t> axes);   // none given: every axis of size 1

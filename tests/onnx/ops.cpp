@@ -23,8 +23,6 @@ double number(const List& in, std::size_t i, double otherwise) { return given(in
 
 int positive_axis(const Tensor& x, std::int64_t axis) { return int(axis < 0 ? axis + x.rank() : axis); }
 
-Tensor flip(const Tensor& x, int axis) { return slice(x, axis, -1, -to_end, -1); }
-
 // Two axes of sizes: everything before axis, and the rest.
 Tensor two_axes(const Tensor& x, std::int64_t axis) {
   const Shape& s = x.shape();
