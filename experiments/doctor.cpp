@@ -58,7 +58,9 @@ void run(Lab& lab, const SpecimenFiles& files) {
   for (const std::string& sentence : files.ignored) lab.warn(sentence);
   std::vector<Finding> all;
   std::size_t held = 0;
-  for (const Specimen& specimen : files.specimens) {
+  const Subject subject = files.subject(lab);
+  if (!subject.about.empty()) lab.say(subject.about + "\n");
+  for (const Specimen& specimen : subject.layers) {
     Lab::stop_if_interrupted();
     const Examination e = examine(specimen);
     held += e.held.size();

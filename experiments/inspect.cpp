@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <numeric>
 
+#include <fmt/format.h>
+
 #include "experiments/inspect/measure.hpp"
 #include "experiments/inspect/page.hpp"
 #include "experiments/specimen_files.hpp"
@@ -22,7 +24,10 @@ struct Knobs {
   std::int64_t sequence = 0;
   Look look;
   std::string tokens;
+  std::vector<std::string> words;   // of tokens
 };
+
+void check(Knobs& k);
 
 void options(Options& o, Knobs& k) {
   add_options(o, k.files);
@@ -32,18 +37,26 @@ void options(Options& o, Knobs& k) {
   o.add("--from", k.look.from, "draw the maps from this token on, each token as it is; -1: all, made coarser",
         {.low = -1});
   o.add("--draws", k.look.draws, "random upstream gradients where the file has no dO", {.low = 1, .high = 64});
+  o.before_check([&k] { check(k); });
 }
 
-std::vector<std::string> labels(const std::string& given, std::int64_t Tk) {
+std::vector<std::string> labels(const std::string& given) {
   if (given.empty()) return {};
   constexpr std::uint64_t longest = 16 << 20;   // bytes of words
   std::error_code too_long;   // for a name; words then
   const std::string text = std::filesystem::is_regular_file(given, too_long) ? read_file(given, longest) : given;
-  std::vector<std::string> words = words_of(text);
-  if (std::int64_t(words.size()) != Tk)
-    throw UsageError("--tokens has " + std::to_string(words.size()) + " words but there are " + std::to_string(Tk) +
-                     " keys");
-  return words;
+  return words_of(text);
+}
+
+// Once the files have been read.
+void check(Knobs& k) {
+  if (k.files.sequences == 0) return;   // there are no files
+  if (k.sequence >= k.files.sequences)
+    throw UsageError(fmt::format("--sequence {}: there {} {}, counted from 0", k.sequence,
+                                 k.files.sequences == 1 ? "is" : "are", k.files.sequences));
+  k.words = labels(k.tokens);
+  if (!k.words.empty() && std::ssize(k.words) != k.files.keys)
+    throw UsageError(fmt::format("--tokens has {} words but there are {} keys", k.words.size(), k.files.keys));
 }
 
 // Every head of one sequence of every layer.
@@ -54,12 +67,9 @@ std::vector<HeadMeasures> measured(Lab& lab, const Knobs& k, const std::vector<S
     std::string name;
   };
   std::vector<Place> places;
-  for (const Specimen& s : specimens) {
-    if (k.sequence >= s.batch())
-      throw UsageError("--sequence " + std::to_string(k.sequence) + ": there are " + std::to_string(s.batch()));
+  for (const Specimen& s : specimens)
     for (std::int64_t h = 0; h < s.heads(); ++h)
       places.push_back({&s, h, (s.name.empty() ? "" : s.name + ".") + std::to_string(h)});
-  }
   std::vector<HeadMeasures> all(places.size());
   lab.for_each(std::int64_t(places.size()), "heads", [&](std::int64_t i) {
     const Place& p = places[std::size_t(i)];
@@ -125,8 +135,8 @@ std::vector<std::string> found(const std::vector<HeadRow>& rows, bool causal, st
 
 std::vector<std::string> notes(const Knobs& k, const std::vector<Specimen>& specimens) {
   const bool given = specimens[0].dO.defined();
-  return {given ? "The upstream gradient dL/dO is the one in the file."
-                : "There is no upstream gradient dO in the file: norms are root mean squares over " +
+  return {given ? "The upstream gradient dL/dO is the one given: of the file, or of the model's loss."
+                : "There is no upstream gradient dO: norms are root mean squares over " +
                       std::to_string(k.look.draws) + " random ones from N(0,1), and dL/dscores is that of the first.",
           "Dead rows: queries that see at least two keys and whose softmax Jacobian has a Frobenius norm below 0.001. "
           "Top 10 % and Gini are of the squared gradient norms of the queries.",
@@ -160,17 +170,18 @@ void say_differences(Lab& lab, const std::vector<HeadMeasures>& heads) {
   if (!table.rows.empty()) lab.show(table);
 }
 
-Story story_of(const Knobs& k, const std::vector<Specimen>& specimens) {
+Story story_of(const Knobs& k, const Subject& subject) {
+  const std::vector<Specimen>& specimens = subject.layers;
   const Specimen& first = specimens[0];
   return {.title = "Attention in " + (k.files.file.empty() ? std::string("the tensors given") : k.files.file),
           .facts = std::to_string(specimens.size()) + (specimens.size() == 1 ? " layer; Q " : " layers; Q ") +
                    to_string(first.Q.shape()) + ", K " + to_string(first.K.shape()) + ", V " +
                    to_string(first.V.shape()) + ", " + to_string(first.Q.dtype()) + "; sequence " +
-                   std::to_string(k.sequence) + ".",
+                   std::to_string(k.sequence) + ". " + subject.about,
           .sentences = {},
           .notes = notes(k, specimens),
-          .tokens = labels(k.tokens, first.Tk()),
-          .causal = k.files.causal && first.Tq() == first.Tk(),
+          .tokens = !k.words.empty() || subject.words.empty() ? k.words : subject.words[std::size_t(k.sequence)],
+          .causal = first.causal && first.Tq() == first.Tk(),
           .look = k.look};
 }
 
@@ -200,9 +211,11 @@ std::vector<HeadRow> show_heads(Lab& lab, const std::vector<HeadMeasures>& heads
 }
 
 void run(Lab& lab, const Knobs& k) {
-  const std::vector<Specimen>& specimens = k.files.specimens;
   for (const std::string& sentence : k.files.ignored) lab.warn(sentence);
-  Story story = story_of(k, specimens);
+  const Subject subject = k.files.subject(lab);
+  const std::vector<Specimen>& specimens = subject.layers;
+  if (!subject.about.empty()) lab.say(subject.about);
+  Story story = story_of(k, subject);
   std::vector<HeadMeasures> heads = measured(lab, k, specimens);
   sort_by_badness(heads);
   const std::vector<HeadRow> rows = show_heads(lab, heads);
@@ -224,8 +237,8 @@ Experiment inspect() {
       "for each head and query, the weights' entropy, the largest score, the norm of the softmax Jacobian and the "
       "gradient; the gradient of each key and value; how far given weights, output and gradients are from ours. It "
       "leaves report.html, a page with figures. Look at dead rows, and at the share that one key has of dL/dV.",
-      {"surgeon inspect attention.npz --layout BHTd --causal",
-       "surgeon inspect attention.npz --layout BHTd --causal --from 2 --cells 8"},
+      {"surgeon inspect attention.npz --layout BHTd --causal", "surgeon inspect runs/one",
+       "surgeon inspect model.pt --heads 4 --input tokens.npy"},
       knobs<Knobs>(options, run),
       false};
 }

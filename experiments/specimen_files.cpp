@@ -1,213 +1,201 @@
 #include "experiments/specimen_files.hpp"
 
 #include <algorithm>
-#include <cctype>
-#include <charconv>
-#include <map>
+#include <filesystem>
+#include <memory>
 
+#include <fmt/format.h>
+#include <fmt/ranges.h>
+
+#include "experiments/specimen_files/tensors.hpp"
+#include "experiments/training.hpp"
 #include "framework/errors.hpp"
 #include "framework/serialize.hpp"
-#include "layers/masks.hpp"
 
 namespace surgeon {
 namespace {
 
-// How a tensor's axes are to be read: rows of vectors, or a map of queries against keys.
-enum class Axes { of_queries, of_keys, map };
+namespace fs = std::filesystem;
 
-struct Part {
-  const char* name;
-  Tensor Specimen::*place;
-  Axes axes;
-  std::vector<std::string> also;   // other names for it, in lower case
-};
+const std::vector<std::string> of_tensors{"--tensor", "--layout", "--kv-heads", "--scale", "--window", "--soft-cap"};
+const std::vector<std::string> of_weights{"--kind", "--prefix", "--length", "--rotary-base", "--rotary-pairs",
+                                          "--norm-eps", "--context"};
 
-const std::vector<Part>& parts() {
-  static const std::vector<Part> all = {
-      {"Q", &Specimen::Q, Axes::of_queries, {"query", "queries"}},
-      {"K", &Specimen::K, Axes::of_keys, {"key", "keys"}},
-      {"V", &Specimen::V, Axes::of_keys, {"value", "values"}},
-      {"mask", &Specimen::mask, Axes::map, {"attn_mask", "attention_mask"}},
-      {"bias", &Specimen::bias, Axes::map, {"attn_bias", "position_bias"}},
-      {"output", &Specimen::output, Axes::of_queries, {"o", "out"}},
-      {"weights", &Specimen::weights, Axes::map, {"p", "attn", "attention", "attn_weights"}},
-      {"dO", &Specimen::dO, Axes::of_queries, {"d_o", "doutput", "d_output", "grad_output", "grad_o"}},
-      {"dP", &Specimen::dP, Axes::map, {"d_p", "dweights", "d_weights", "grad_weights"}},
-      {"dS", &Specimen::dS, Axes::map, {"d_s", "dscores", "d_scores", "grad_scores"}},
-      {"dQ", &Specimen::dQ, Axes::of_queries, {"d_q", "grad_q", "grad_query"}},
-      {"dK", &Specimen::dK, Axes::of_keys, {"d_k", "grad_k", "grad_key"}},
-      {"dV", &Specimen::dV, Axes::of_keys, {"d_v", "grad_v", "grad_value"}}};
+// What was given and would have no effect is refused.
+void refuse(Options& o, const std::vector<std::string>& names, const std::string& what) {
+  for (const Options::Entry& e : o.entries())
+    if (e.given && std::find(names.begin(), names.end(), e.name) != names.end())
+      throw UsageError(fmt::format("{} has no effect on {}", e.name, what));
+}
+
+// ---- Tensors -------------------------------------------------------------------------------------------------------
+// A safetensors file may say its layout, and that its queries see no later keys.
+TensorFile read_file_of(const SpecimenFiles& f) {
+  if (f.file.empty()) return {};
+  return f.file.ends_with(".safetensors") ? load_safetensors(f.file) : TensorFile{load_weight_file(f.file), {}};
+}
+
+std::string said(const TensorFile& read, const std::string& key, const std::string& otherwise) {
+  const auto found = read.metadata.find(key);
+  return found == read.metadata.end() ? otherwise : found->second;
+}
+
+void take_tensors(SpecimenFiles& f, const TensorFile& read) {
+  const std::string layout = f.layout == "auto" ? said(read, "layout", f.layout) : f.layout;
+  if (layout != "auto" && layout != "BHTd" && layout != "BTHd")
+    throw UsageError(f.file + ": its layout, \"" + layout + "\", must be BHTd or BTHd; --layout says another");
+  f.causal = f.causal || said(read, "causal", "false") == "true";
+  const std::vector<Specimen> layers = specimens_of(read.tensors, f, layout, f.ignored);
+  f.sequences = layers[0].batch();
+  for (const Specimen& s : layers) f.sequences = std::min(f.sequences, s.batch());
+  f.keys = layers[0].Tk();
+  f.subject = [layers](Lab&) { return Subject{layers}; };
+}
+
+// ---- Weights -------------------------------------------------------------------------------------------------------
+// Tokens that are numbers.
+std::vector<std::vector<std::string>> numbers_of(const Tensor& tokens) {
+  std::vector<std::vector<std::string>> words(std::size_t(tokens.shape(0)));
+  for (std::int64_t b = 0; b < tokens.shape(0); ++b)
+    for (std::int64_t t = 0; t < tokens.shape(1); ++t)
+      words[std::size_t(b)].push_back(std::to_string(std::int64_t(tokens.at({b, t}))));
+  return words;
+}
+
+void take_weights(SpecimenFiles& f, const Parameters& theirs) {
+  f.weights.foreign.heads = f.heads;
+  f.weights.causal = f.causal;
+  understand(f.weights, theirs);
+  const WeightFiles& w = f.weights;
+  f.sequences = w.given.defined() ? w.given.shape(0) : 1;
+  f.keys = w.given.defined() ? w.given.shape(1) : length_of_random_input(w);
+  f.subject = [&w](Lab& lab) {
+    show_table(lab, *w.found);
+    const WeightRun run = run_weights(lab, w);
+    Subject subject{.layers = run.layers, .about = "The weights are those of the file."};
+    if (w.found->model) subject.words = numbers_of(run.input);
+    if (run.loss.defined())
+      subject.about = fmt::format("The model reads its input with a loss of {} nats per token.",
+                                  number(run.loss.item()));
+    return subject;
+  };
+}
+
+// ---- Runs ----------------------------------------------------------------------------------------------------------
+using Runs = std::vector<std::pair<std::string, std::shared_ptr<const Trainer>>>;   // a twin's rule, and the twin
+
+// Held-out sequences, or those that the user gives; each token is asked for what follows it.
+Batch batch_for(const Trainer& trainer, const Tensor& given) {
+  constexpr std::int64_t sequences = 4;
+  if (given.empty()) return trainer.probe_batch(sequences);
+  const std::int64_t B = given.shape(0), T = given.shape(1);
+  return {given, concat({slice(given, 1, 1, T), full({B, 1}, std::int64_t{-100}, Dtype::int64)}, 1)};
+}
+
+Subject watched(const Runs& runs, const Batch& batch, const std::string& where) {
+  Subject subject;
+  for (const auto& [rule, trainer] : runs) {
+    const Watched seen = trainer->watched(batch);
+    for (Specimen s : seen.layers) {
+      if (!rule.empty()) s.name = rule + "." + s.name;
+      subject.layers.push_back(std::move(s));
+    }
+    if (!subject.words.empty()) continue;   // twins read the same
+    for (std::int64_t b = 0; b < seen.tokens.shape(0); ++b)
+      subject.words.push_back(words_of(seen.tokens, b, seen.tokens.shape(1), trainer->task()));
+  }
+  const std::int64_t sequences = batch.tokens.shape(0);
+  subject.about = fmt::format("{}: {} after {} steps of training on {}. The gradients are those of the mean loss of {} "
+                              "sequence{}.", where, runs.size() == 1 ? "a model" : fmt::format("{} twins", runs.size()),
+                              runs[0].second->done(), runs[0].second->task().name, sequences, sequences == 1 ? "" : "s");
+  return subject;
+}
+
+void take_runs(SpecimenFiles& f, const std::vector<std::pair<std::string, fs::path>>& checkpoints) {
+  Runs runs;
+  for (const auto& [rule, checkpoint] : checkpoints) {
+    runs.emplace_back(rule, trainer_of(read_saved(checkpoint)));
+    if (runs.back().second->model().blocks.empty())
+      throw UsageError(fmt::format("{}: its model has no layers, hence no attention", checkpoint.string()));
+    if (runs.back().second->knobs().weighting != "softmax")
+      throw UsageError(fmt::format("{}: its weights are {}, and only softmax's can be measured",
+                                   checkpoint.string(), runs.back().second->knobs().weighting));
+  }
+  const Task& task = runs[0].second->task();   // twins share it
+  Tensor given;
+  if (!f.weights.input.empty()) given = load_tokens(f.weights.input, {.fewest = 2, .most = task.tokens, .vocabulary = task.vocabulary});
+  const Batch batch = batch_for(*runs[0].second, given);
+  f.sequences = batch.tokens.shape(0), f.keys = batch.tokens.shape(1);
+  f.subject = [runs, batch, where = f.file](Lab&) { return watched(runs, batch, where); };
+}
+
+// The last checkpoint of a run of train; those of twins, by rule.
+std::vector<std::pair<std::string, fs::path>> checkpoints_in(const fs::path& folder) {
+  const fs::path last = folder / "checkpoints" / "last.safetensors";
+  std::error_code none;
+  if (fs::exists(last, none)) return {{"", last}};
+  std::vector<std::pair<std::string, fs::path>> all;
+  for (fs::directory_iterator i(folder / "checkpoints", none), end; !none && i != end; i.increment(none))
+    if (i->path().extension() == ".safetensors") all.emplace_back(i->path().stem().string(), i->path());
+  std::sort(all.begin(), all.end());
   return all;
 }
 
-std::string lower(std::string text) {
-  for (char& c : text) c = char(std::tolower(static_cast<unsigned char>(c)));
-  return text;
+// ---- What it is ----------------------------------------------------------------------------------------------------
+void take_run(Options& o, SpecimenFiles& f, const std::vector<std::pair<std::string, fs::path>>& checkpoints) {
+  for (const auto& names : {of_tensors, of_weights, {"--heads", "--causal"}})
+    refuse(o, names, "a run: its own options say it");
+  take_runs(f, checkpoints);
 }
 
-const Part* part_named(const std::string& name) {
-  const std::string small = lower(name);
-  for (const Part& part : parts())
-    if (lower(part.name) == small || std::find(part.also.begin(), part.also.end(), small) != part.also.end())
-      return &part;
-  return nullptr;
-}
-
-std::string all_names() {
-  std::string text;
-  for (const Part& part : parts()) text += (text.empty() ? "" : ", ") + std::string(part.name);
-  return text;
-}
-
-// ---- Which tensors there are ---------------------------------------------------------------------------------------
-using Layers = std::map<std::string, std::map<const Part*, Tensor>>;
-
-// A safetensors file may say its layout.
-Parameters read_many(const std::string& file, std::string& layout) {
-  if (file.ends_with(".npz")) return load_npz(file);
-  if (file.ends_with(".safetensors")) {
-    const TensorFile read = load_safetensors(file);
-    const auto own = read.metadata.find("layout");
-    if (layout == "auto" && own != read.metadata.end()) layout = own->second;
-    if (layout != "auto" && layout != "BHTd" && layout != "BTHd")
-      throw UsageError(file + ": its layout, \"" + layout + "\", must be BHTd or BTHd; --layout says another");
-    return read.tensors;
+void load(Options& o, SpecimenFiles& f) {
+  std::error_code unknown;
+  if (fs::is_directory(f.file, unknown)) {
+    const auto checkpoints = checkpoints_in(f.file);
+    f.file = fs::proximate(fs::canonical(f.file)).string();   // runs/latest will be another run
+    if (!checkpoints.empty()) return take_run(o, f, checkpoints);
+    const fs::path imported = fs::path(f.file) / "attention.safetensors";
+    if (!fs::exists(imported, unknown))
+      throw UsageError(f.file + " is a folder, but not a run of train, twins or import: it has no checkpoints and no "
+                       "attention.safetensors");
+    f.file = imported.string();
   }
-  throw UsageError(file +
-                   ": its name must end in .npz or .safetensors; a single tensor is given as --tensor Q=FILE.npy");
-}
-
-void put(Layers& layers, const std::string& layer, const std::string& name, const Tensor& x) {
-  if (!layers[layer].emplace(part_named(name), x).second)
-    throw UsageError(name + " is given twice" + (layer.empty() ? "" : " in " + layer));
-}
-
-// "2.Q" and "encoder/2/dO": the layer and the name; the name alone when there is no layer.
-std::pair<std::string, std::string> layer_and_name(const std::string& full) {
-  const auto cut = full.find_last_of("./");
-  if (cut == std::string::npos) return {"", full};
-  return {full.substr(0, cut), full.substr(cut + 1)};
-}
-
-Layers tensors_of(const SpecimenFiles& files, std::string& layout, std::vector<std::string>& ignored) {
-  Layers layers;
-  Parameters many;
-  if (!files.file.empty()) many = read_many(files.file, layout);
-  std::vector<std::string> taken;
-  for (const std::string& word : files.tensors) {
-    const auto equals = word.find('=');
-    const std::string name = word.substr(0, equals),
-                      source = equals == std::string::npos ? "" : word.substr(equals + 1);
-    if (!part_named(name) || source.empty())
-      throw UsageError("--tensor " + word + ": must be NAME=FILE.npy or NAME=TENSOR, NAME being one of " + all_names());
-    const bool inside = many.contains(source);
-    if (inside) taken.push_back(source);
-    put(layers, "", name, inside ? many[source] : load_npy(source));
+  const TensorFile read = read_file_of(f);
+  if (read.metadata.contains("checkpoint")) return take_run(o, f, {{"", f.file}});
+  if (!f.tensors.empty() || has_queries(read.tensors)) {
+    for (const auto& names : {of_weights, {"--input"}}) refuse(o, names, "tensors: it is for weights");
+    return take_tensors(f, read);
   }
-  for (const auto& [full, x] : many) {
-    if (std::find(taken.begin(), taken.end(), full) != taken.end()) continue;
-    const auto [layer, name] = layer_and_name(full);
-    if (part_named(name)) put(layers, layer, name, x);
-    else
-      ignored.push_back(full + " " + to_string(x.shape()) + " is not used: it has none of the names " + all_names() +
-                        "; --tensor Q=" + full + " gives it one");
-  }
-  return layers;
-}
-
-// ---- Axes ----------------------------------------------------------------------------------------------------------
-// Which of the two orders Q and K allow: the heads of K must divide those of Q, and K and V have equally many.
-std::string layout_of(const std::string& asked, const Tensor& Q, const Tensor& K) {
-  if (asked != "auto") return asked;
-  const auto divides = [&](int axis) { return K.shape(axis) > 0 && Q.shape(axis) % K.shape(axis) == 0; };
-  if (divides(1) == divides(2))
-    throw UsageError("Q " + to_string(Q.shape()) + " and K " + to_string(K.shape()) +
-                     " may be [B, heads, T, d] or [B, T, heads, d]: --layout BHTd or --layout BTHd must say which");
-  return divides(1) ? "BHTd" : "BTHd";
-}
-
-Tensor apart(const char* name, const Tensor& x, const std::string& layout, std::int64_t heads) {
-  if (x.rank() == 4) return layout == "BTHd" ? permute(x, {0, 2, 1, 3}) : x;
-  if (x.rank() != 2 && x.rank() != 3)
-    throw UsageError(std::string(name) + " " + to_string(x.shape()) + ": must have two, three or four axes");
-  const Tensor three = x.rank() == 2 ? reshape(x, {1, x.shape(0), x.shape(1)}) : x;
-  if (three.shape(2) % heads != 0)
-    throw UsageError(std::string(name) + " " + to_string(x.shape()) + ": its last axis cannot be divided into " +
-                     std::to_string(heads) + " heads");
-  return heads_apart(three, heads);
-}
-
-// Maps are [Tq, Tk], [B, Tq, Tk] with one head, or [B, heads, Tq, Tk], whatever the layout.
-Tensor map_apart(const Tensor& x, bool whole) {
-  if (x.rank() == 3) return reshape(x, {x.shape(0), 1, x.shape(1), x.shape(2)});
-  return x.rank() == 2 && whole ? reshape(x, {1, 1, x.shape(0), x.shape(1)}) : x;
-}
-
-Scale scale_of(const std::string& word) {
-  if (word == "d_k") return true;
-  if (word == "none") return false;
-  double factor = 0;
-  const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), factor);
-  if (error != std::errc() || end != word.data() + word.size())
-    throw UsageError("--scale must be d_k, none or a number, not \"" + word + "\"");
-  return factor;
-}
-
-Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tensor>& tensors, const SpecimenFiles& f,
-                     const std::string& asked) {
-  Specimen s{.name = layer};
-  for (const auto& [part, x] : tensors) s.*part->place = x;
-  for (const char* name : {"Q", "K", "V"})
-    if ((s.*part_named(name)->place).empty())
-      throw UsageError(std::string(name) + " is missing" + (layer.empty() ? "" : " in " + layer) +
-                       "; a file has tensors of the names " + all_names() + ", and --tensor gives others a name");
-  const bool four = s.Q.rank() == 4 && s.K.rank() == 4;
-  const std::string layout = four ? layout_of(asked, s.Q, s.K) : "BTd";
-  Dtype widest = Dtype::float32;
-  for (const auto& [part, x] : tensors)
-    if (part->place != &Specimen::mask && x.dtype() == Dtype::float64) widest = Dtype::float64;
-  const std::int64_t kv_heads = f.kv_heads ? f.kv_heads : f.heads;
-  for (const auto& [part, x] : tensors) {
-    Tensor& place = s.*part->place;
-    const bool mask = part->place == &Specimen::mask, broadcasts = mask || part->place == &Specimen::bias;
-    place = part->axes == Axes::map ? map_apart(x, !broadcasts)
-                                    : apart(part->name, x, layout, part->axes == Axes::of_keys ? kv_heads : f.heads);
-    if (mask) place = detail::boolean_mask("mask", place.dtype() == Dtype::int64 ? place.to(widest) : place);
-    else place = place.to(widest);
-  }
-  s.scale = scale_of(f.scale);
-  s.causal = f.causal, s.window = f.window, s.soft_cap = f.soft_cap;
-  check(s);
-  return s;
-}
-
-void load(SpecimenFiles& files) {
-  std::string layout = files.layout;
-  const Layers layers = tensors_of(files, layout, files.ignored);
-  for (const auto& [layer, tensors] : layers) files.specimens.push_back(specimen_of(layer, tensors, files, layout));
-  if (layers.empty()) throw UsageError(files.file + " has no tensor named Q; --tensor Q=NAME gives one that name");
+  if (f.heads == 0)
+    throw UsageError(fmt::format("{} has no tensor named Q; --tensor Q=NAME gives one that name. If it holds weights, "
+                                 "--heads must say how many heads they have", f.file));
+  refuse(o, of_tensors, "weights: it is for tensors");
+  take_weights(f, read.tensors);
 }
 
 }  // namespace
 
 void add_options(Options& o, SpecimenFiles& f) {
   o.add("file", f.file,
-        "a .npz or .safetensors with Q, K, V and, if there are any, mask, bias, output, weights, dO, dP, "
-        "dS, dQ, dK, dV; LAYER.Q for several layers");
+        "Q, K, V and, if there are any, mask, bias, output, weights, dO, dP, dS, dQ, dK, dV, in a .npz, .safetensors "
+        "or .pt, with LAYER.Q for several layers; or weights, as for `surgeon import`; or a run of train or twins, or "
+        "one of its checkpoints");
   o.add("--tensor", f.tensors, "NAME=FILE.npy, or NAME=TENSOR for one in the file that has another name");
   o.add("--layout", f.layout, "order of the axes of tensors with four; auto refuses what could be either",
         {.choices = {"auto", "BHTd", "BTHd"}});
-  o.add("--heads", f.heads, "heads that lie side by side in tensors with three axes, [B, T, heads * d]", {.low = 1});
-  o.add("--kv-heads", f.kv_heads, "the same for keys and values; 0: as many as --heads", {.low = 0});
+  o.add("--heads", f.heads, "heads of weights; or those that lie side by side in tensors with three axes, "
+        "[B, T, heads * d], where 0 means one", {.low = 0, .high = 1e4});
+  o.add("--kv-heads", f.kv_heads, "the same for keys and values of tensors; 0: as many as --heads", {.low = 0});
   o.add("--scale", f.scale, "factor of the scores: d_k for 1/sqrt(d_k), none, or a number");
   o.add("--causal", f.causal, "query i sees keys up to its own place only, in addition to any mask");
   o.add("--window", f.window, "only keys fewer than this many places away; 0: all", {.low = 0});
   o.add("--soft-cap", f.soft_cap, "scores are capped by tanh at this size; 0: not at all", {.low = 0});
-  o.before_check([&f] {
-    if (!f.file.empty() || !f.tensors.empty()) load(f);
+  add_weight_options(o, f.weights);
+  o.before_check([&o, &f] {
+    if (!f.file.empty() || !f.tensors.empty()) load(o, f);
   });
   o.require([&f] { return !f.file.empty() || !f.tensors.empty(); },
-            "a file is missing: a .npz or .safetensors, or --tensor Q=FILE.npy,K=FILE.npy,V=FILE.npy");
+            "a file is missing: a .npz, .safetensors, .pt or a run, or --tensor Q=FILE.npy,K=FILE.npy,V=FILE.npy");
 }
 
 }  // namespace surgeon

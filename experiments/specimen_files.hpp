@@ -1,29 +1,40 @@
-// Somebody else's attention in files: .npy, .npz and safetensors into Specimens, and the options that say what is what.
+// Somebody's attention in files: tensors, weights with an input, or a run of ours, into specimens; and the options that
+// say what is what.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "experiments/lab.hpp"
+#include "experiments/weight_files.hpp"
 #include "layers/specimen.hpp"
 
 namespace surgeon {
 
+// What lies on the table.
+struct Subject {
+  std::vector<Specimen> layers;
+  std::vector<std::vector<std::string>> words = {};   // of each sequence, a label for each token; none if empty
+  std::string about = {};                             // where it comes from, in a sentence; may be empty
+};
+
 struct SpecimenFiles {
-  std::string file = {};   // .npz or .safetensors, with tensors of the names below; may be empty
+  std::string file = {};                   // of tensors or weights, or a run; may be empty
   std::vector<std::string> tensors = {};   // NAME=FILE.npy, or NAME=name of a tensor in the file
-  std::string layout = "auto";   // of tensors with four axes
-  std::int64_t heads = 1, kv_heads = 0;   // in tensors with three axes, side by side in the last; kv_heads 0: heads
+  std::string layout = "auto";             // of tensors with four axes
+  std::int64_t heads = 0, kv_heads = 0;    // in tensors with three axes, side by side in the last; 0: one; as many
   std::string scale = "d_k";
   bool causal = false;
   std::int64_t window = 0;
   double soft_cap = 0;
+  WeightFiles weights = {};
 
-  // Read when the options are checked, before there is a run folder: one for each layer, "NAME" or "LAYER.NAME" for
-  // several; and a sentence for each tensor that is not used.
-  std::vector<Specimen> specimens = {};
-  std::vector<std::string> ignored = {};
+  // Known when the options are checked, before there is a run folder.
+  std::int64_t sequences = 0, keys = 0;    // the fewest and those of the first layer
+  std::vector<std::string> ignored = {};   // a sentence for each tensor that is not used
+  std::function<Subject(Lab&)> subject = {};   // runs the model, if there is one
 };
 
 // Checking them reads the files. UsageError for what the options would have to say; IoError for files that cannot be

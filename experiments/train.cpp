@@ -2,9 +2,7 @@
 #include <chrono>
 #include <cmath>
 #include <deque>
-#include <map>
 #include <optional>
-#include <sstream>
 #include <system_error>
 
 #include <fmt/format.h>
@@ -22,34 +20,20 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// What --resume continues. Read when the options are checked: once a folder is made, runs/latest is another run.
-struct Resumed {
-  fs::path checkpoint = {};
-  std::map<std::string, std::string> options = {};   // by name, as one would type them
-  std::int64_t seed = 0, threads = 1;
-  std::string dtype = "float32";
-  std::string kernels = {};                          // what kernels_here() said; empty in older checkpoints
-  std::vector<Row> rows = {};                        // what the run had measured by then
-};
-
 struct Knobs : TrainKnobs {
   Knobs() { task = ""; }
   std::int64_t log_every = 10, look_every = 100, validate_every = 50, checkpoint_every = 200, keep = 3, stop_after = 0;
   std::int64_t sample_length = 300;
   std::string resume = {};
   // Made when the options are checked.
-  std::optional<Resumed> resumed = {};
+  std::optional<SavedRun> resumed = {};              // read when the options are checked: once a folder is made,
+  std::vector<Row> earlier = {};                     // runs/latest is another run. What it had measured by then
   std::optional<Task> data = {};
   std::unique_ptr<Trainer> trainer = {};             // of a resumed run
 };
 
 void add_options(Options& o, Knobs& k) {
-  o.add("task", k.task, "task to learn", {.choices = task_names()});
-  o.add("--file", k.file, "file to read when the task is text; default: the King James Bible");
-  add_model_options(o, k);
-  o.add("--scale", k.scale, "factor on the scores: sqrt (1/sqrt(d_k)), inverse (1/d_k), log-n, learned, none, or a "
-                            "number");
-  add_training_options(o, k);
+  add_run_options(o, k);
   o.add("--log-every", k.log_every, "steps between rows of the training loss", {.low = 1});
   o.add("--look-every", k.look_every, "steps between measurements of heads and weights; 0: none", {.low = 0});
   o.add("--validate-every", k.validate_every, "steps between measurements of the held-out loss", {.low = 1});
@@ -61,65 +45,14 @@ void add_options(Options& o, Knobs& k) {
         "run folder or checkpoint to continue, with its options except for those given here");
 }
 
-// ---- Options in a checkpoint: one "name=value" per line ------------------------------------------------------------
-// What a run is told anew each time stays out.
-bool travels(const std::string& name) { return name != "--resume" && name != "--stop-after"; }
-
-// What decides the last bits besides the seed and the threads.
-std::string kernels_here() { return fmt::format("{}, {} {}", simd_level(), blas_version(), blas_core()); }
-
-std::string config_text(Options& o, std::uint64_t seed, Dtype dtype) {
-  std::string text = fmt::format("seed={}\ndtype={}\nthreads={}\nkernels={}\n", seed, to_string(dtype), threads(),
-                                 kernels_here());
-  for (const Options::Entry& e : o.entries())
-    if (travels(e.name)) text += e.name + "=" + e.text() + "\n";
-  return text;
-}
-
-fs::path checkpoint_of(const std::string& asked) {
-  std::error_code unknown;
-  if (!fs::exists(asked, unknown)) throw UsageError(fmt::format("--resume: {} does not exist", asked));
-  if (!fs::is_directory(asked, unknown)) return fs::canonical(asked);
-  const fs::path last = fs::path(asked) / "checkpoints" / "last.safetensors";
-  if (!fs::exists(last, unknown)) throw UsageError(fmt::format("--resume: {} has no checkpoint", asked));
-  return fs::canonical(last);
-}
-
-// A value from a checkpoint is checked as one that is typed.
-void set_from(const Resumed& resumed, Options::Entry& entry) {
-  const auto found = resumed.options.find(entry.name);
-  if (found == resumed.options.end()) return;
-  try {
-    entry.set(found->second);
-  } catch (const UsageError& error) {
-    throw UsageError(fmt::format("--resume: {}: {}", resumed.checkpoint.string(), error.what()));
-  }
-}
-
-Resumed read_checkpoint(const fs::path& checkpoint) {
-  Resumed resumed{.checkpoint = checkpoint};
-  std::istringstream lines(checkpoint_config(checkpoint));
-  for (std::string line; std::getline(lines, line);) {
-    const std::size_t at = line.find('=');
-    if (at != std::string::npos) resumed.options[line.substr(0, at)] = line.substr(at + 1);
-  }
-  for (const char* name : {"seed", "dtype", "threads", "task"})
-    if (!resumed.options.contains(name))
-      throw UsageError(fmt::format("--resume: {} is not a checkpoint of surgeon train", checkpoint.string()));
-  Options of_run;
-  of_run.add("seed", resumed.seed, "", {.low = 0});
-  of_run.add("threads", resumed.threads, "", {.low = 1, .high = double(most_threads())});
-  of_run.add("dtype", resumed.dtype, "", {.choices = {"float32", "float64"}});
-  of_run.add("kernels", resumed.kernels, "");
-  for (Options::Entry& entry : of_run.entries()) set_from(resumed, entry);
-  return resumed;
-}
-
-// A checkpoint that cannot be read is a wrong option.
+// ---- Resuming -----------------------------------------------------------------------------------------------------
+// A checkpoint that cannot be read, or that says what no option may, is a wrong option.
 void with_checkpoint(const std::function<void()>& work) {
   try {
     work();
   } catch (const IoError& error) {
+    throw UsageError(fmt::format("--resume: {}", error.what()));
+  } catch (const UsageError& error) {
     throw UsageError(fmt::format("--resume: {}", error.what()));
   }
 }
@@ -127,15 +60,15 @@ void with_checkpoint(const std::function<void()>& work) {
 // Options that were not given come from the checkpoint.
 void take_over(Options& o, Knobs& k) {
   if (k.resume.empty()) return;
-  with_checkpoint([&] { k.resumed = read_checkpoint(checkpoint_of(k.resume)); });
-  const std::string& task = k.resumed->options["task"];
-  if (!k.task.empty() && k.task != task)
-    throw UsageError(fmt::format("--resume: {} learns {}, not {}", k.resume, task, k.task));
-  for (Options::Entry& e : o.entries())
-    if (!e.given && travels(e.name)) set_from(*k.resumed, e);
+  with_checkpoint([&] {
+    k.resumed = read_saved(checkpoint_in(k.resume));
+    const std::string& task = k.resumed->options["task"];
+    if (!k.task.empty() && k.task != task)
+      throw UsageError(fmt::format("{} learns {}, not {}", k.resume, task, k.task));
+    for (Options::Entry& e : o.entries())
+      if (!e.given && travels(e.name)) set_from(*k.resumed, e);
+  });
 }
-
-Dtype dtype_of(const Resumed& resumed) { return resumed.dtype == "float64" ? Dtype::float64 : Dtype::float32; }
 
 // What the run had measured when it wrote the checkpoint; it may have gone on afterwards. A look comes before its step.
 std::vector<Row> rows_before(const fs::path& checkpoint, std::int64_t done) {
@@ -153,11 +86,11 @@ void build(Knobs& k) {
   if (k.task.empty()) throw UsageError(fmt::format("task is missing: {}", fmt::join(task_names(), ", ")));
   k.data = make_task(k);
   if (!k.file.empty()) k.file = fs::canonical(k.file).string();   // whoever resumes may stand elsewhere
-  check_memory(model_config(k, *k.data, k.resumed ? dtype_of(*k.resumed) : Dtype::float32), k.batch);
+  check_memory(model_config(k, *k.data, k.resumed ? k.resumed->dtype : Dtype::float32), k.batch);
   if (!k.resumed) return;
-  k.trainer = std::make_unique<Trainer>(k, *k.data, std::uint64_t(k.resumed->seed), dtype_of(*k.resumed));
+  k.trainer = std::make_unique<Trainer>(k, *k.data, std::uint64_t(k.resumed->seed), k.resumed->dtype);
   with_checkpoint([&] { k.trainer->load(k.resumed->checkpoint); });
-  k.resumed->rows = rows_before(k.resumed->checkpoint, k.trainer->done());
+  k.earlier = rows_before(k.resumed->checkpoint, k.trainer->done());
 }
 
 // ---- The run -------------------------------------------------------------------------------------------------------
@@ -198,8 +131,7 @@ class Run {
  public:
   Run(Lab& lab, const Knobs& knobs, Trainer& trainer, std::string config)
       : lab_(lab), k_(knobs), trainer_(trainer), config_(std::move(config)), first_step_(trainer.done()) {
-    if (!k_.resumed) return;
-    for (const Row& row : k_.resumed->rows) {   // so that rows and curves are those of the whole run
+    for (const Row& row : k_.earlier) {   // so that rows and curves are those of the whole run
       lab_.row(row);
       curves_.add_row(row);
     }
@@ -320,30 +252,12 @@ class Run {
     Figure figure{.name = "attention", .title = "What the heads attend to",
                   .columns = int(std::min<std::int64_t>(k_.heads, 4)), .one_bar = true};
     for (const HeadRole& r : roles) {
-      const bool somewhere = r.weight > 0;
-      table.rows.push_back({std::to_string(r.layer), std::to_string(r.head), r.place,
-                            somewhere ? fixed(r.weight, 2) : "", somewhere ? fixed(r.uniform, 2) : ""});
-      lab_.row({{"kind", "role"}, {"step", trainer_.done()}, {"layer", r.layer}, {"head", r.head},
-                {"place", r.place}, {"weight", r.weight}, {"uniform", r.uniform}});
-      if (std::ssize(figure.panels) < 16) figure.panels.push_back(map_of(seen, r));
+      table.rows.push_back(cells_of(r));
+      lab_.row(row_of(r, trainer_.done()));
+      if (std::ssize(figure.panels) < 16) figure.panels.push_back(map_of(seen, r, *k_.data));
     }
     lab_.show(table);
     lab_.draw(figure);
-  }
-
-  Heatmap map_of(const Attended& seen, const HeadRole& role) const {
-    const std::int64_t shown = std::min<std::int64_t>(seen.tokens.shape(1), 40);
-    Heatmap map = heatmap_of(slice(slice(seen.weights[std::size_t(role.layer)], 1, 0, shown), 2, 0, shown), role.head);
-    map.title = fmt::format("Layer {} head {}\n{}", role.layer, role.head, role.place);
-    for (std::int64_t i = 0; i < shown; ++i) {
-      const std::string text = k_.data->show(std::int64_t(seen.tokens.at({0, i})));
-      map.x_ticks.push_back(text == " " ? "␣" : text == "\n" ? "↵" : text.substr(0, text.find_last_not_of(' ') + 1));
-    }
-    map.y_ticks = map.x_ticks;
-    map.bar_label = "Attention Weight";
-    map.low = 0, map.high = 1;
-    map.decimals = -1;
-    return map;
   }
 
   Lab& lab_;
@@ -369,7 +283,7 @@ Trainer& trainer_for(Lab& lab, Knobs& k) {
                            "those of a run that was never stopped", k.resumed->kernels, kernels_here()));
     if (k.trainer->done() >= k.steps)
       lab.warn(fmt::format("the run has done its {} steps; raise --steps to go on", k.steps));
-    if (k.trainer->done() > 0 && k.resumed->rows.empty())
+    if (k.trainer->done() > 0 && k.earlier.empty())
       lab.warn("no metrics.jsonl beside the checkpoint's folder: the curves begin where it ends");
   } else {
     check_memory(model_config(k, *k.data, lab.dtype()), k.batch);
@@ -382,7 +296,7 @@ void run(Lab& lab, Knobs& k, Options& o) {
   if (!k.data->note.empty()) lab.warn(k.data->note);
   Trainer& trainer = trainer_for(lab, k);
   const std::uint64_t seed = k.resumed ? std::uint64_t(k.resumed->seed) : lab.seed();
-  Run training(lab, k, trainer, config_text(o, seed, k.resumed ? dtype_of(*k.resumed) : lab.dtype()));
+  Run training(lab, k, trainer, config_text(o, seed, k.resumed ? k.resumed->dtype : lab.dtype()));
   training.go();
   training.finish();
 }

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <filesystem>
+#include <limits>
+#include <map>
 #include <memory>
 #include <string>
 #include <utility>
@@ -11,6 +13,7 @@
 #include "experiments/lab.hpp"
 #include "experiments/training/tasks.hpp"
 #include "framework/optim.hpp"
+#include "layers/specimen.hpp"
 #include "layers/transformer.hpp"
 
 namespace surgeon {
@@ -37,6 +40,9 @@ struct TrainKnobs {
 void add_model_options(Options& o, TrainKnobs& k);
 void add_training_options(Options& o, TrainKnobs& k);
 
+// All options of a run: task, --file and --scale as well.
+void add_run_options(Options& o, TrainKnobs& k);
+
 // "none", "sqrt", "inverse", "log-n", "learned" or a number; UsageError otherwise.
 void set_scale(const std::string& rule, TransformerConfig& config);
 Task make_task(const TrainKnobs& k);
@@ -59,9 +65,11 @@ struct Sizes { double median = 0, rms = 0; };
 // divided by sqrt(d_v), the size of its upstream gradient.
 struct HeadLook {
   std::int64_t layer = 0, head = 0;
-  double entropy = 0;         // nats; the mean over queries that see at least two keys, as for dead_rows
-  double largest_score = 0;
-  double dead_rows = 0;       // the share of queries with ||dw/ds|| < 1e-3, the norm of softmax's Jacobian
+  double entropy = 0;         // nats; the mean over queries that see at least two keys, as for all below
+  double largest_score = -std::numeric_limits<double>::infinity();
+  double logsumexp = 0;       // of the scores: the mean
+  double jacobian = 0;        // ||dw/ds||: the median
+  double dead_rows = 0;       // the share of queries with ||dw/ds|| < 1e-3
   Sizes grad_q = {}, grad_k = {}, grad_v = {};
 };
 struct WeightLook { std::string name; Sizes gradient; };    // over the elements of one parameter, of |dL/dw|
@@ -90,6 +98,17 @@ struct HeadRole {
   double weight = 0, uniform = 0;      // mean weight on it, and what an even spread over earlier tokens would put there
 };
 std::vector<HeadRole> roles_of(const Attended& seen, std::int64_t heads);
+Row row_of(const HeadRole& role, std::int64_t step);
+std::vector<std::string> cells_of(const HeadRole& role);   // of a table: layer, head, place, weight, uniform
+Heatmap map_of(const Attended& seen, const HeadRole& role, const Task& task);   // of the first sequence, 40 tokens of it
+// The first tokens of a sequence as labels, in which blanks can be seen.
+std::vector<std::string> words_of(const Tensor& tokens, std::int64_t sequence, std::int64_t many, const Task& task);
+
+// What a model's attention did on held-out sequences.
+struct Watched {
+  Tensor tokens;                         // [B, T]
+  std::vector<Specimen> layers = {};     // dO, dQ, dK and dV are those of the mean loss
+};
 
 // ---- Training ------------------------------------------------------------------------------------------------------
 class Trainer {
@@ -107,6 +126,8 @@ class Trainer {
   // steps that follow are the same, bit for bit.
   Look look();
   std::vector<WeightUpdate> updates() const;       // since the last look()
+  Batch probe_batch(std::int64_t sequences) const;   // the same held-out sequences each time
+  Watched watched(const Batch& batch) const;         // std::invalid_argument for what a specimen cannot hold
   Attended attended() const;                       // nothing seen of layers whose attention is their own
   std::string sample(std::int64_t length) const;   // text that the model writes, `length` tokens
 
@@ -116,6 +137,7 @@ class Trainer {
 
   const Transformer& model() const { return model_; }
   const Task& task() const { return task_; }
+  const TrainKnobs& knobs() const { return knobs_; }
 
  private:
   Batch batch_at(std::int64_t step, std::int64_t part) const;
@@ -136,5 +158,26 @@ class Trainer {
   std::int64_t done_ = 0;
   std::vector<Tensor> before_;      // the weights when look() was called
 };
+
+// ---- What a checkpoint says of its run -----------------------------------------------------------------------------
+// The options that a checkpoint keeps; the text of all of them, with the seed, the dtype, the threads and the kernels.
+bool travels(const std::string& option);
+std::string config_text(Options& o, std::uint64_t seed, Dtype dtype);
+std::string config_text(TrainKnobs knobs, std::uint64_t seed, Dtype dtype);
+std::string kernels_here();   // what decides the last bits besides the seed and the threads
+
+struct SavedRun {
+  std::filesystem::path checkpoint = {};
+  std::map<std::string, std::string> options = {};   // by name, as one would type them
+  std::int64_t seed = 0, threads = 1;
+  Dtype dtype = Dtype::float32;
+  std::string kernels = {};                          // empty in older checkpoints
+};
+
+// UsageError for what is not there, or holds values that no option may have; IoError for damaged files.
+std::filesystem::path checkpoint_in(const std::string& run_or_checkpoint);   // the last one of a run
+SavedRun read_saved(const std::filesystem::path& checkpoint);
+void set_from(const SavedRun& saved, Options::Entry& entry);                 // leaves alone what was not saved
+std::unique_ptr<Trainer> trainer_of(const SavedRun& saved);                  // as it was then
 
 }  // namespace surgeon

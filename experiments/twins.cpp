@@ -1,6 +1,7 @@
 // surgeon twins: the same model, weights, data and order under different score rules, step by step side by side.
 #include <chrono>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 
 #include <fmt/format.h>
@@ -50,6 +51,7 @@ TrainKnobs under(const TrainKnobs& base, const std::string& rule) {
 void check(Knobs& k) {
   if (k.rules.size() < 2) throw UsageError("--rules: give at least two rules, such as sqrt,none");
   k.data = make_task(k);
+  if (!k.file.empty()) k.file = std::filesystem::canonical(k.file).string();   // for whoever reads the checkpoints
   for (const std::string& rule : k.rules)
     check_memory(model_config(under(k, rule), *k.data, Dtype::float32), k.batch);
 }
@@ -87,7 +89,11 @@ struct Twin {
   double seconds = 0;            // spent in steps
 };
 
-struct Family { std::vector<Twin> twins; std::vector<Row> rows; };   // twins in the order of --rules
+struct Family {                              // in the order of --rules
+  std::vector<Twin> twins;
+  std::vector<Row> rows;
+  std::vector<Attended> attended = {};       // in the end; of the first seed's twins
+};
 
 // Where two models with equal weights first differ on a batch.
 Parting parting_of(const Trainer& a, const Trainer& b) {
@@ -145,12 +151,24 @@ Moment look_at(Trainer& twin, const Trainer& first, const Row& who, std::vector<
   return now;
 }
 
-Family raise(const Knobs& k, std::uint64_t seed, Dtype dtype) {
+// The first seed's twins are saved: `surgeon inspect` reads them.
+void keep(Lab& lab, const Knobs& k, const std::vector<std::unique_ptr<Trainer>>& trainers, Family& family) {
+  for (std::size_t i = 0; i < trainers.size(); ++i) {
+    family.attended.push_back(trainers[i]->attended());
+    try {
+      trainers[i]->save(lab.file("checkpoints/" + k.rules[i] + ".safetensors"),
+                        config_text(trainers[i]->knobs(), lab.seed(), lab.dtype()));
+    } catch (const Diverged&) {   // its last step: what was measured stays, and there is no model to keep
+    }
+  }
+}
+
+Family raise(Lab& lab, const Knobs& k, std::uint64_t seed) {
   using Clock = std::chrono::steady_clock;
   Family family{std::vector<Twin>(k.rules.size()), {}};
   std::vector<std::unique_ptr<Trainer>> trainers;
   for (const std::string& rule : k.rules)
-    trainers.push_back(std::make_unique<Trainer>(under(k, rule), *k.data, seed, dtype));
+    trainers.push_back(std::make_unique<Trainer>(under(k, rule), *k.data, seed, lab.dtype()));
   const auto who = [&](std::size_t i) { return Row{{"rule", k.rules[i]}, {"seed", std::int64_t(seed)}}; };
   const auto look = [&](std::size_t i) {
     family.twins[i].moments.push_back(look_at(*trainers[i], *trainers[0], who(i), family.rows));
@@ -168,6 +186,7 @@ Family raise(const Knobs& k, std::uint64_t seed, Dtype dtype) {
     Lab::stop_if_interrupted();
   }
   for (std::size_t i = 0; i < trainers.size(); ++i) look(i);
+  if (seed == lab.seed()) keep(lab, k, trainers, family);
   return family;
 }
 
@@ -261,6 +280,27 @@ void draw(Lab& lab, const Knobs& k, const Numbers& numbers) {
             .columns = 2});
 }
 
+// What the heads of the first seed's twins came to do.
+void show_roles(Lab& lab, const Knobs& k, const std::vector<Attended>& attended) {
+  Table table{"Where the first seed's heads look, on held-out sequences",
+              {"rule", "layer", "head", "mostly at", "weight", "evenly"}, {}};
+  Figure figure{.name = "attention", .title = "What the twins' heads attend to", .columns = 4, .one_bar = true};
+  const std::size_t panels = std::max<std::size_t>(16 / k.rules.size(), 1);   // of each twin
+  for (std::size_t i = 0; i < attended.size(); ++i)
+    for (const HeadRole& r : roles_of(attended[i], k.heads)) {
+      lab.row(Row{{"rule", k.rules[i]}, {"seed", std::int64_t(lab.seed())}} + row_of(r, k.steps));
+      table.rows.push_back(cells_of(r));
+      table.rows.back().insert(table.rows.back().begin(), k.rules[i]);
+      if (std::size_t(r.layer * k.heads + r.head) >= panels || figure.panels.size() == 16) continue;
+      Heatmap map = map_of(attended[i], r, *k.data);
+      map.title.words.insert(0, k.rules[i] + ": ");
+      figure.panels.push_back(map);
+    }
+  if (table.rows.empty()) return;
+  lab.show(table);
+  lab.draw(figure);
+}
+
 // ---- In words ------------------------------------------------------------------------------------------------------
 std::string parting_text(const Knobs& k, std::size_t rule, const Parting& parting) {
   if (parting.tensor == "none") return fmt::format("{} and {} start out the same.", k.rules[0], k.rules[rule]);
@@ -297,7 +337,7 @@ void run(Lab& lab, const Knobs& k) {
   for (const std::string& rule : k.rules) check_memory(model_config(under(k, rule), *k.data, lab.dtype()), k.batch);
   std::vector<Family> families(static_cast<std::size_t>(k.seeds));
   lab.for_each(k.seeds, "twins", [&](std::int64_t i) {
-    families[std::size_t(i)] = raise(k, lab.seed() + std::uint64_t(i), lab.dtype());
+    families[std::size_t(i)] = raise(lab, k, lab.seed() + std::uint64_t(i));
   });
   for (const Family& family : families)
     for (const Row& row : family.rows) lab.row(row);
@@ -313,6 +353,7 @@ void run(Lab& lab, const Knobs& k) {
     lab.result("accuracy_" + k.rules[i], numbers.at_end(i, &Moment::accuracy).mean);
   }
   draw(lab, k, numbers);
+  show_roles(lab, k, families[0].attended);
   for (std::size_t i = 1; i < k.rules.size(); ++i) judge(lab, k, numbers, i);
 }
 
@@ -324,7 +365,8 @@ Experiment twins() {
           "Trains twins that share weights, data and order and differ only in how scores are computed, over several "
           "seeds. Measured: held-out loss and accuracy; entropy, dead rows (||dw/ds|| < 1e-3) and the norms of each "
           "query's, key's and value's gradient of the mean loss; and where the twins first differ. Look at the step "
-          "that reaches 90 %, then at the median and the RMS of |dQ|: they can move in opposite directions.",
+          "that reaches 90 %, then at the median and the RMS of |dQ|: they can move in opposite directions. The first "
+          "seed's twins are saved, for `surgeon inspect RUN`.",
           {"surgeon twins", "surgeon twins --rules sqrt,none,inverse,qk-l2+10 --task copy --seeds 8"},
           knobs<Knobs>(options, run),
           false};

@@ -22,11 +22,6 @@ Tensor clear_unread(const Tensor& x, const Tensor& visible, int axis) {
   return masked_fill(x, (axis == -2 ? transpose(readers, -1, -2) : readers) == 0.0, 0.0);
 }
 
-Tensor normalised(const Tensor& x, QkNorm norm) {
-  const double gain = norm == QkNorm::l2 ? 1.0 / std::sqrt(double(x.shape(-1))) : 1.0;
-  return rms_norm(x, full({x.shape(-1)}, gain, x.dtype()), 1e-12);
-}
-
 // What enters softmax: bias + cap(factor * products), -inf where nothing is visible.
 Tensor scores_of(const Tensor& Q, const Tensor& K, const Tensor& visible, const AttentionOptions& options) {
   const Tensor& learned = options.scale.learned();
@@ -145,8 +140,8 @@ AttentionResult attend(Tensor Q, Tensor K, Tensor V, detail::AttentionSizes size
   const Tensor visible =
       fused && !normalises ? Tensor() : detail::visible_keys(options, scores, detail::Causal::included);
   if (normalises) {
-    Q = normalised(clear_unread(Q, visible, -1), options.qk_norm);
-    K = normalised(clear_unread(K, visible, -2), options.qk_norm);
+    Q = detail::normalised(clear_unread(Q, visible, -1), options.qk_norm);
+    K = detail::normalised(clear_unread(K, visible, -2), options.qk_norm);
   }
   AttentionResult result = fused ? AttentionResult{in_one_op(Q, K, V, sizes, Heads::apart, scores, options), {}, {}}
                                  : in_plain_ops(Q, K, V, visible, lie, options);
@@ -174,6 +169,11 @@ AttentionResult attention(const Tensor& Q, const Tensor& K, const Tensor& V, con
   scores.back() = sizes.Tk;
   detail::check_attention_options(options, scores, Q.dtype());
   return attend(Q, K, V, sizes, Heads::apart, scores, options);
+}
+
+Tensor detail::normalised(const Tensor& x, QkNorm norm) {
+  const double gain = norm == QkNorm::l2 ? 1.0 / std::sqrt(double(x.shape(-1))) : 1.0;
+  return rms_norm(x, full({x.shape(-1)}, gain, x.dtype()), 1e-12);
 }
 
 AttentionResult detail::attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads,

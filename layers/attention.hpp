@@ -114,6 +114,8 @@ namespace detail {
 // caller has checked the sizes of Q, K and V.
 AttentionResult attention_of_heads(const Tensor& Q, const Tensor& K, const Tensor& V, std::int64_t heads,
                                    std::int64_t kv_heads, const AttentionOptions& options);
+// Queries or keys [..., d_k] under any rule but QkNorm::none.
+Tensor normalised(const Tensor& x, QkNorm norm);
 // [n, Tk]: what causal and window leave of n of the Tq queries, from `first` on; true = may attend.
 Tensor visible_by_place(const AttentionOptions& options, std::int64_t Tq, std::int64_t Tk, std::int64_t first,
                         std::int64_t n);

@@ -44,7 +44,8 @@ Place place_of(const Parameters& theirs, const ForeignOptions& options) {
   }
   throw std::invalid_argument(sentence("read_foreign: no tensor", options.prefix.empty() ? "" : " after ", options.prefix,
                                        " has the name by which a model is known: wte.weight (GPT-2), "
-                                       "embed_tokens.weight (Llama) or out_proj.weight (nn.MultiheadAttention)"));
+                                       "embed_tokens.weight (Llama), out_proj.weight (nn.MultiheadAttention) or "
+                                       "W_o.weight (MultiHeadAttention)"));
 }
 
 // ---- Their tensors under our names ---------------------------------------------------------------------------------
@@ -60,28 +61,46 @@ struct Taken {
   }
 };
 
+// Of the rows of one tensor, as many for each of ours as `rows` says.
 void split(Taken& taken, const std::string& name, const Shape& shape, const Tensor& x, const std::string& how,
-           const std::string& ours) {
-  require(x.shape(0) % 3 == 0, "read_foreign: ", name, " ", shape, " cannot be split into Q, K and V");
-  const std::int64_t rows = x.shape(0) / 3;
-  for (std::int64_t i = 0; i < 3; ++i)
-    taken.add(name, shape, how + "rows " + std::to_string(i * rows) + " to " + std::to_string((i + 1) * rows - 1),
-              filled(ours, '?', std::string(1, "qkv"[i])), slice(x, 0, i * rows, (i + 1) * rows));
+           const std::string& ours, const std::vector<std::pair<std::string, std::int64_t>>& rows) {
+  std::int64_t first = 0;
+  for (const auto& [part, n] : rows) {
+    taken.add(name, shape, sentence(how, "rows ", first, " to ", first + n - 1), filled(ours, '?', part),
+              slice(x, 0, first, first + n));
+    first += n;
+  }
 }
 
+// How many rows are queries': `d_model` of them, where heads share keys; keys and values have the rest.
+std::vector<std::pair<std::string, std::int64_t>> rows_of_qkv(const std::string& name, const Tensor& x,
+                                                              std::int64_t d_model) {
+  const std::int64_t rows = x.shape(0), shared = (rows - d_model) / 2;
+  require(rows > d_model && rows <= 3 * d_model && (rows - d_model) % 2 == 0, "read_foreign: ", name, " ", x.shape(),
+          " cannot be split into Q, K and V of a model of width ", d_model);
+  return {{"q", d_model}, {"k", shared}, {"v", shared}};
+}
+
+struct Way { bool in_by_out; std::int64_t d_model; };   // how the file has its matrices; the width of the model
+
 void take(Taken& taken, const std::string& name, const Tensor& x, const Rule& rule, const std::string& number,
-          bool in_by_out) {
+          const Way& way) {
   const std::string ours = filled(rule.ours, '#', number);
   const bool matrix = rule.take == Take::matrix || rule.take == Take::qkv_matrix;
   require(rule.take == Take::unused || is_floating(x.dtype()), "read_foreign: ", name, " holds ", x.dtype());
   require(!matrix || x.rank() == 2, "read_foreign: ", name, " ", x.shape(), " must be a matrix");
-  const bool turn = matrix && in_by_out;
+  const bool turn = matrix && way.in_by_out;
   const Tensor turned = turn ? transpose(x, 0, 1) : x;
   switch (rule.take) {
     case Take::unused: taken.table.push_back({name, x.shape(), rule.ours, ""}); return;
     case Take::qkv_rows: case Take::qkv_matrix:
       require(x.rank() >= 1, "read_foreign: ", name, " is a scalar");
-      return split(taken, name, x.shape(), turned, turn ? "transposed, " : "", ours);
+      return split(taken, name, x.shape(), turned, turn ? "transposed, " : "", ours,
+                   rows_of_qkv(name, turned, way.d_model));
+    case Take::gate_up_rows:
+      require(x.rank() == 2 && x.shape(0) % 2 == 0, "read_foreign: ", name, " ", x.shape(),
+              " cannot be split into gate and up");
+      return split(taken, name, x.shape(), x, "", ours, {{"gate", x.shape(0) / 2}, {"linear1", x.shape(0) / 2}});
     default: taken.add(name, x.shape(), turn ? "transposed" : "as it is", ours, turned);
   }
 }
@@ -93,10 +112,18 @@ bool in_by_out(const Parameters& theirs) {
   return false;
 }
 
+// The width: the last axis of the tensor by which the family is known.
+std::int64_t d_model_of(const Parameters& theirs, const Place& place) {
+  const Tensor& anchor = theirs[place.prefix + place.family->anchor];
+  require(anchor.rank() == 2, "read_foreign: ", place.prefix, place.family->anchor, " ", anchor.shape(),
+          " must be a matrix");
+  return place.family->kind == Foreign::attention ? anchor.shape(0) : anchor.shape(1);
+}
+
 Taken taken_from(const Parameters& theirs, const Place& place) {
   Taken taken;
   std::vector<std::string> unknown;
-  const bool turn = in_by_out(theirs);
+  const Way way{in_by_out(theirs), d_model_of(theirs, place)};
   const std::size_t dot = place.prefix.size() < 2 ? std::string::npos : place.prefix.rfind('.', place.prefix.size() - 2);
   const std::string outer = dot == std::string::npos ? "" : place.prefix.substr(0, dot + 1);
   for (const auto& [name, x] : theirs) {
@@ -105,7 +132,7 @@ Taken taken_from(const Parameters& theirs, const Place& place) {
     bool known = false;
     for (const Rule& rule : place.family->rules)
       if (const auto number = matched(inside, rule.theirs); number && !known) {
-        take(taken, name, x, rule, *number, turn);
+        take(taken, name, x, rule, *number, way);
         known = true;
       }
     if (known) continue;

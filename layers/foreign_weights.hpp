@@ -12,12 +12,13 @@
 
 namespace surgeon {
 
-// attention   in_proj_weight, or q_proj_weight, k_proj_weight, v_proj_weight; in_proj_bias; out_proj.*
+// attention   in_proj_weight, or q_proj_weight, k_proj_weight, v_proj_weight; in_proj_bias; out_proj.*; or our own
+//             names: W_q.weight, W_q.bias, W_k.weight, ...
 // gpt2        wte, wpe, h.0.ln_1, h.0.attn.c_attn, h.0.attn.c_proj, h.0.ln_2, h.0.mlp.c_fc, h.0.mlp.c_proj, ..., ln_f,
 //             lm_head. Matrices [in, out], as in GPT-2's own Conv1D, or [out, in]: their shapes tell.
 // llama       embed_tokens, layers.0.input_layernorm, layers.0.self_attn.q_proj, k_proj, v_proj, o_proj,
 //             layers.0.post_attention_layernorm, layers.0.mlp.gate_proj, up_proj, down_proj, ..., norm, lm_head. Also
-//             Mistral's and Qwen 2's.
+//             Mistral's and Qwen 2's; and Phi-3's, with qkv_proj and gate_up_proj.
 // Each with or without something before it, as "transformer.", "model." or "layers.3.self_attn.".
 enum class Foreign { attention, gpt2, llama };
 

@@ -4,6 +4,7 @@
 #include "framework/parameters.hpp"
 #include "layers/attention.hpp"
 #include "layers/attention_layer.hpp"
+#include "layers/attention_watch.hpp"
 #include "layers/collect.hpp"
 #include "layers/doctor.hpp"
 #include "layers/dropout.hpp"

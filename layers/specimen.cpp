@@ -90,6 +90,12 @@ Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
   return changed(changed(one, of(head), {by_query}), of(kv), {by_key});
 }
 
+AttentionStats statistics(const Specimen& s) {
+  AttentionOptions options = s.options();
+  options.return_stats = true;
+  return attention(s.Q, s.K, s.V, options).stats;
+}
+
 Tensor heads_apart(const Tensor& x, std::int64_t heads) {
   return transpose(reshape(x, {x.shape(0), x.shape(1), heads, x.shape(2) / heads}), 1, 2);
 }

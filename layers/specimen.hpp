@@ -41,6 +41,9 @@ Specimen in_float64(const Specimen& specimen);
 // of K or V that several heads share is left out: no head's own part is in it.
 Specimen one_head(const Specimen& specimen, std::int64_t sequence, std::int64_t head);
 
+// Of each query of each head, [B, heads, Tq], with memory that grows with T.
+AttentionStats statistics(const Specimen& specimen);
+
 Tensor heads_apart(const Tensor& x, std::int64_t heads);   // [B, T, heads * d] -> [B, heads, T, d]
 
 // Where queries may attend, mask, causal rule and window together: broadcasts to the scores of a specimen or of one of

@@ -87,17 +87,21 @@ Tensor Transformer::read_out(const Tensor& x) const {
 
 TransformerResult Transformer::forward(const Tensor& tokens, const ForwardOptions& options, bool keep) const {
   Tensor x = embedded(tokens, 0, options.rng);
-  AttentionOptions rules = rules_of(config.attention, config, 0, tokens.shape(1), options);
-  rules.return_weights = keep;
+  AttentionOptions each_call = rules(tokens.shape(1), options);
+  each_call.return_weights = keep;
   TransformerResult result;
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     ProbeScope scope("blocks." + std::to_string(i));
-    AttentionResult each = blocks[i](x, rules);
+    AttentionResult each = blocks[i](x, each_call);
     x = each.output;
     if (keep) result.blocks.push_back(std::move(each));
   }
   result.output = read_out(x);
   return result;
+}
+
+AttentionOptions Transformer::rules(std::int64_t T, const ForwardOptions& call) const {
+  return rules_of(config.attention, config, 0, T, call);
 }
 
 Tensor Transformer::operator()(const Tensor& tokens, const ForwardOptions& options) const {
@@ -109,12 +113,12 @@ TransformerResult Transformer::look(const Tensor& tokens, const ForwardOptions& 
 }
 
 bool Transformer::can_step() const {
-  const AttentionOptions& rules = config.attention;
-  const bool counts_keys = rules.scale.counts_keys() || (rules.weighting == Weighting::sigmoid && !rules.sigmoid_bias);
+  const AttentionOptions& own = config.attention;
+  const bool counts_keys = own.scale.counts_keys() || (own.weighting == Weighting::sigmoid && !own.sigmoid_bias);
   const bool all_step = std::all_of(blocks.begin(), blocks.end(), [](const TransformerBlock& block) {
     return !block.own_attention || block.own_attention->step;
   });
-  return (config.causal || rules.causal) && !counts_keys && all_step;
+  return (config.causal || own.causal) && !counts_keys && all_step;
 }
 
 Tensor Transformer::step(const Tensor& tokens, TransformerCache& cache, const ForwardOptions& options) const {
@@ -127,13 +131,13 @@ Tensor Transformer::step(const Tensor& tokens, TransformerCache& cache, const Fo
   AttentionOptions own = config.attention;
   own.mask = cut(own.mask, cache.length, cache.length + T);
   own.bias = cut(own.bias, cache.length, cache.length + T);
-  const AttentionOptions rules = rules_of(std::move(own), config, cache.length, T, options);
+  const AttentionOptions each_call = rules_of(std::move(own), config, cache.length, T, options);
   TransformerCache next = cache;   // so that a refusal leaves the cache as it was
   next.length += T;
   next.blocks.resize(blocks.size());
   for (std::size_t i = 0; i < blocks.size(); ++i) {
     ProbeScope scope("blocks." + std::to_string(i));
-    x = blocks[i].step(x, next.blocks[i], rules).output;
+    x = blocks[i].step(x, next.blocks[i], each_call).output;
   }
   const Tensor output = read_out(x);
   cache = std::move(next);

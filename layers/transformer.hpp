@@ -59,6 +59,8 @@ struct Transformer {
   // Whether step may be called: the model is causal, its own attention (if any) has a step, and no rule counts the keys
   // (Scale::log_n, and Weighting::sigmoid without a sigmoid_bias).
   bool can_step() const;
+  // What every block's attention is called with for T tokens: the model's own rules, ALiBi and what a call adds.
+  AttentionOptions rules(std::int64_t T, const ForwardOptions& call = {}) const;
   // embedding.weight, positions.weight, blocks.0.norm1.weight, ..., norm.weight, head.weight unless tied
   Parameters parameters() const;
 

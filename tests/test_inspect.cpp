@@ -5,6 +5,7 @@
 #include <map>
 #include <sstream>
 
+#include "framework/checkpoints.hpp"
 #include "framework/serialize.hpp"
 #include "layers/layers.hpp"
 #include "tests/command.hpp"
@@ -170,6 +171,78 @@ TEST_CASE("inspect: what could be either is refused, and what is missing or left
     CHECK(surgeon_says(wrong).exit == 2);
   CHECK(surgeon_says({"inspect", "none.npz"}).exit == 1);
   CHECK_FALSE(std::filesystem::exists("runs/latest/report.html"));
+}
+
+TEST_CASE("inspect: a run of train, one of its checkpoints, and a run of twins, each with the gradients of its own loss") {
+  const Elsewhere e;
+  const std::vector<std::string> small{"--steps", "3", "--tokens", "8", "--d-model", "16", "--heads", "2", "--batch", "4",
+                                       "--checkpoint-every", "2", "--quiet", "--out", "trained"};
+  std::vector<std::string> train{"train", "copy", "--positions", "rotary", "--kv-heads", "1", "--dtype", "float64"};
+  train.insert(train.end(), small.begin(), small.end());
+  REQUIRE(surgeon_says(train).exit == 0);
+  for (const char* what : {"trained", "trained/checkpoints/step-0000002.safetensors"}) {
+    const Said said = surgeon_says(words(what, {"--json"}));
+    REQUIRE_MESSAGE(said.exit == 0, said.err);
+    const Json result = Json::parse(said.out);
+    CHECK(result["rows"].size() == 4);
+    CHECK(result["rows"][0]["head"].get<std::string>().starts_with("blocks."));
+    for (const char* off : {"output_off", "dQ_off"}) CHECK(result["result"][off].get<double>() < 1e-12);
+    CHECK(has(contents("run/report.html"), "of training on copy"));
+    const Said doctor = surgeon_says({"doctor", what, "--quiet", "--out", "d", "--force"});
+    CHECK_MESSAGE(doctor.exit == 0, contents("d/summary.json"));
+  }
+  CHECK(has(surgeon_says(words("trained", {"--scale", "none"})).err, "--scale has no effect on a run"));
+  CHECK(has(surgeon_says(words("trained", {"--sequence", "4"})).err, "there are 4"));
+  REQUIRE(surgeon_says({"twins", "--rules", "sqrt,none+qk-l2", "--seeds", "2", "--steps", "2", "--d-model", "16", "--tokens",
+                        "8", "--batch", "4", "--quiet", "--out", "both"}).exit == 0);
+  const Said twins = surgeon_says(words("both", {"--json"}));
+  REQUIRE_MESSAGE(twins.exit == 0, twins.err);
+  CHECK(has(twins.out, "\"none+qk-l2.blocks.1.0\""));
+  CHECK(has(twins.out, "\"sqrt.blocks.0.0\""));
+  CHECK(surgeon_says({"train", "--resume", "both/checkpoints/none+qk-l2.safetensors", "--steps", "3", "--quiet"}).exit == 0);
+}
+
+TEST_CASE("inspect: what a run's model cannot show is refused before a folder exists, by name") {
+  const Elsewhere e;
+  const auto refusal = [](const std::string& what) {
+    const Said said = surgeon_says({"inspect", what});
+    CHECK(said.exit == 2);
+    CHECK_FALSE(std::filesystem::exists("runs"));
+    return said.err;
+  };
+  for (const auto& [out, option, value] : {std::tuple{"a", "--weighting", "sigmoid"}, {"b", "--layers", "0"}}) {
+    REQUIRE(surgeon_says({"train", "copy", option, value, "--steps", "1", "--d-model", "8", "--out", out}).exit == 0);
+    CHECK(has(refusal(out), "checkpoints/last.safetensors"));
+  }
+  std::filesystem::create_directories("empty");
+  CHECK(has(refusal("empty"), "not a run of train, twins or import"));
+  const Linear layer = [] { Rng rng(1); return Linear(2, 2, rng); }();
+  Sgd optimizer(layer.parameters(), SgdOptions{});
+  save_checkpoint("own.safetensors", layer.parameters(), optimizer, {.config = "my own words"});
+  CHECK(has(refusal("own.safetensors"), "is not a checkpoint of surgeon train"));
+  save_npz("w.npz", layer.parameters());
+  CHECK(has(refusal("w.npz"), "--heads must say"));
+}
+
+TEST_CASE("inspect: weights with an input give what import and then inspect give") {
+  const Elsewhere e;
+  Rng rng(2);
+  const Tensor x = randn({2, 5, 8}, rng);
+  Parameters weights;
+  for (const char* name : {"in_proj_weight", "out_proj.weight"})
+    weights.add(name, randn({name[0] == 'i' ? 24 : 8, 8}, rng));
+  save_npz("layer.npz", weights);
+  save_npy("x.npy", x);
+  const std::vector<std::string> how{"--heads", "2", "--causal", "--input", "x.npy"};
+  std::vector<std::string> import{"import", "layer.npz", "--quiet", "--out", "imported"};
+  import.insert(import.end(), how.begin(), how.end());
+  REQUIRE(surgeon_says(import).exit == 0);
+  REQUIRE(surgeon_says(words("layer.npz", how)).exit == 0);
+  const std::string at_once = contents("run/positions.csv");
+  REQUIRE(surgeon_says(words("imported", {})).exit == 0);
+  CHECK(at_once == contents("run/positions.csv"));
+  CHECK(has(surgeon_says(words("layer.npz", {"--heads", "2", "--scale", "none"})).err, "--scale has no effect on weights"));
+  CHECK(has(surgeon_says(words("imported", {"--length", "9"})).err, "--length has no effect on tensors"));
 }
 
 }

@@ -18,7 +18,9 @@
 
 #include "experiments/list.hpp"
 #include "experiments/training.hpp"
+#include "framework/diagnostics.hpp"
 #include "framework/machine.hpp"
+#include "framework/probe.hpp"
 #include "framework/serialize.hpp"
 #include "tests/folder.hpp"
 
@@ -198,6 +200,34 @@ TEST_CASE("a look has finite numbers for each head and each parameter, and its r
   CHECK(updates[0].name == look.weights[0].name);
   CHECK(updates[0].ratio > 0);
   CHECK(rows_of(updates, 1).size() == updates.size());
+}
+
+TEST_CASE("a look's numbers of a head, which come from the fused path, are those of its scores and weights") {
+  TrainKnobs k = tiny();
+  for (const auto& [positions, norm, scale] : {std::tuple{"learned", "none", "sqrt"}, {"alibi", "rms", "none"},
+                                               {"rotary", "l2", "learned"}}) {
+    k.positions = positions, k.qk_norm = norm, k.scale = scale, k.window = 5;
+    Trainer trainer = trainer_of(k);
+    for (int i = 0; i < 3; ++i) trainer.step();
+    const Look look = trainer.look();
+    const NoRecord pause;
+    Rng rng(1, (1ull << 32) + 3);   // the stream of the training data, at this step
+    Probe seen("blocks.1.attention.*");
+    (void)trainer.model()(trainer.task().draw(rng, k.batch).tokens);
+    const Tensor scores = seen["blocks.1.attention.scores"], weights = seen["blocks.1.attention.weights"];
+    const std::int64_t T = scores.shape(1);   // [B * heads, T, T]; the first row of each has one key
+    std::vector<double> norms = softmax_jacobian_norm(weights), entropies = entropy(weights), own;
+    double sum_of_entropies = 0;
+    for (std::int64_t b = 0; b < k.batch; ++b)
+      for (std::int64_t i = 1; i < T; ++i) {
+        const std::size_t row = std::size_t((b * k.heads + 1) * T + i);
+        own.push_back(norms[row]);
+        sum_of_entropies += entropies[row];
+      }
+    CHECK(look.heads[3].entropy == doctest::Approx(sum_of_entropies / double(own.size())).epsilon(1e-6));
+    CHECK(look.heads[3].jacobian == doctest::Approx(median(own)).epsilon(1e-5));
+    CHECK(look.heads[3].dead_rows == share_below(own, 1e-3));
+  }
 }
 
 TEST_CASE("roles: each head's place is found, with the weight on it and what an even spread would put there") {

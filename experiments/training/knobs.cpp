@@ -103,6 +103,15 @@ void add_training_options(Options& o, TrainKnobs& k) {
   });
 }
 
+void add_run_options(Options& o, TrainKnobs& k) {
+  o.add("task", k.task, "task to learn", {.choices = task_names()});
+  o.add("--file", k.file, "file to read when the task is text; default: the King James Bible");
+  add_model_options(o, k);
+  o.add("--scale", k.scale, "factor on the scores: sqrt (1/sqrt(d_k)), inverse (1/d_k), log-n, learned, none, or a "
+                            "number");
+  add_training_options(o, k);
+}
+
 void set_scale(const std::string& rule, TransformerConfig& config) {
   const double d_k = double(config.block.d_model / config.block.heads);
   if (rule == "none") config.attention.scale = false;

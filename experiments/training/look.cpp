@@ -3,18 +3,19 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include "experiments/training.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/probe.hpp"
+#include "layers/attention_watch.hpp"
 
 namespace surgeon {
 namespace {
 
 constexpr std::int64_t most_weights = 1 << 24;   // attention weights of one block
-constexpr double infinity = std::numeric_limits<double>::infinity();
 
 double mean_of(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0) / double(values.size());
@@ -33,31 +34,37 @@ Sizes head_sizes(const Tensor& x, std::int64_t heads, std::int64_t head) {
   return sizes_of(own);
 }
 
-// ||dw/ds|| of each row of weights.
+// ||dw/ds|| of each row of weights that are not softmax's.
 std::vector<double> jacobian_norms(const Tensor& w, const std::string& weighting) {
   if (weighting == "sigmoid") return row_norms(w * (1.0 - w));
-  if (weighting == "softmax") return softmax_jacobian_norm(w);
   return softmax_jacobian_norm(concat({w, 1.0 - sum(w, Over{{-1}, true})}, -1));   // off-by-one: and a key of score 0
 }
 
-// Sets entropy, largest score and dead rows of a layer's heads from scores and weights [B * heads, T, T]. Queries that
-// see a single key have nothing to choose from and do not count.
-void measure_attention(std::vector<HeadLook>& heads, const Tensor& scores, const Tensor& weights,
-                       const std::string& weighting) {
-  const Tensor keys = sum((scores > -infinity).to(Dtype::int64), -1), tops = max(scores, -1).to(Dtype::float64);
-  const std::vector<double> entropies = entropy(weights), norms = jacobian_norms(weights, weighting);
-  std::vector<std::vector<double>> own_entropies(heads.size()), own_norms(heads.size());
-  for (HeadLook& head : heads) head.largest_score = -infinity;
-  for (std::size_t row = 0; row < entropies.size(); ++row) {
-    if (keys.values<std::int64_t>()[row] < 2) continue;
-    const std::size_t head = row / std::size_t(scores.shape(-2)) % heads.size();
-    own_entropies[head].push_back(entropies[row]);
-    own_norms[head].push_back(norms[row]);
-    heads[head].largest_score = std::max(heads[head].largest_score, tops.values<double>()[row]);
-  }
-  for (std::size_t head = 0; head < heads.size(); ++head) {
-    heads[head].entropy = mean_of(own_entropies[head]);
-    heads[head].dead_rows = share_below(own_norms[head], 1e-3);
+// From weights and scores [B * heads, T, T], where no fused op gives them.
+AttentionStats stats_of(const Tensor& scores, const Tensor& weights, const std::string& weighting, std::int64_t heads) {
+  const Shape rows{scores.shape(0) / heads, heads, scores.shape(1)};
+  const Tensor largest = max(scores, -1), shifted = exp(scores - reshape(largest, {-1, scores.shape(1), 1}));
+  return {.largest = reshape(largest, rows), .logsumexp = reshape(largest + log(sum(shifted, -1)), rows),
+          .entropy = tensor(entropy(weights), rows), .jacobian = tensor(jacobian_norms(weights, weighting), rows)};
+}
+
+// One head's numbers in x [B, heads, T], of the queries that see two keys or more: the others have nothing to choose.
+std::vector<double> choosing(const Tensor& x, std::int64_t head, std::int64_t window) {
+  const std::int64_t first = window == 1 ? x.shape(2) : 1;
+  const Tensor own = slice(slice(x, 1, head, head + 1), 2, first, x.shape(2));
+  const Tensor wide = reshape(own, {own.size()}).to(Dtype::float64);
+  return {wide.values<double>().begin(), wide.values<double>().end()};
+}
+
+void measure_rows(std::vector<HeadLook>& heads, const AttentionStats& stats, std::int64_t window) {
+  for (HeadLook& head : heads) {
+    const auto own = [&](const Tensor& x) { return choosing(x, head.head, window); };
+    const std::vector<double> norms = own(stats.jacobian);
+    head.entropy = mean_of(own(stats.entropy));
+    head.logsumexp = mean_of(own(stats.logsumexp));
+    for (const double top : own(stats.largest)) head.largest_score = std::max(head.largest_score, top);
+    head.jacobian = median(norms);
+    head.dead_rows = share_below(norms, 1e-3);
   }
 }
 
@@ -85,14 +92,19 @@ Batch first_of(const Batch& batch, std::int64_t sequences) {
 Look Trainer::look() {
   before_.clear();
   for (const Tensor& parameter : parameters_.tensors()) before_.push_back(parameter.detach());
-  Probe seen("blocks.*.attention.*");
+  const bool in_one_op = knobs_.weighting == "softmax" && !knobs_.make_attention;
+  const AttentionWatch watch;
+  std::optional<Probe> seen;   // of scores and weights, which then are computed step by step
+  if (!in_one_op) seen.emplace("blocks.*.attention.*");
+  Probe Q("blocks.*.attention.Q"), K("blocks.*.attention.K"), V("blocks.*.attention.V");
   const std::int64_t weights = knobs_.heads * task_.tokens * task_.tokens;
   const Tensor loss =
       loss_of(first_of(batch_at(done_, 0), std::max<std::int64_t>(most_weights / weights, 1)), nullptr);
   std::vector<Tensor> asked = parameters_.tensors();
   const std::int64_t measured = knobs_.make_attention ? 0 : knobs_.layers;   // layers with heads to look at
   for (std::int64_t layer = 0; layer < measured; ++layer)
-    for (const char* name : {"Q", "K", "V"}) asked.push_back(seen[inside(layer, name)]);
+    for (const auto& [probe, name] : {std::pair{&Q, "Q"}, {&K, "K"}, {&V, "V"}})
+      asked.push_back((*probe)[inside(layer, name)]);
   const std::vector<Tensor> gradients = grad(loss, asked);
 
   Look look{.step = done_};
@@ -100,10 +112,15 @@ Look Trainer::look() {
     const Tensor sizes = abs(gradients[look.weights.size()]).to(Dtype::float64);
     look.weights.push_back({name, sizes_of(sizes.values<double>())});
   }
+  const NoRecord pause;
+  std::vector<Specimen> specimens;
+  if (in_one_op) specimens = watch.specimens(model_);
   for (std::int64_t layer = 0; layer < measured; ++layer) {
     std::vector<HeadLook> heads(static_cast<std::size_t>(knobs_.heads));
     for (std::size_t h = 0; h < heads.size(); ++h) heads[h].layer = layer, heads[h].head = std::int64_t(h);
-    measure_attention(heads, seen[inside(layer, "scores")], seen[inside(layer, "weights")], knobs_.weighting);
+    measure_rows(heads, in_one_op ? statistics(specimens[std::size_t(layer)])
+                                  : stats_of((*seen)[inside(layer, "scores")], (*seen)[inside(layer, "weights")],
+                                             knobs_.weighting, knobs_.heads), knobs_.window);
     measure_gradients(heads, &gradients[look.weights.size() + std::size_t(3 * layer)],
                       knobs_.kv_heads > 0 ? knobs_.kv_heads : knobs_.heads);
     look.heads.insert(look.heads.end(), heads.begin(), heads.end());
@@ -126,7 +143,8 @@ std::vector<Row> rows_of(const Look& look) {
   std::vector<Row> rows;
   for (const HeadLook& h : look.heads)
     rows.push_back({{"kind", "head"}, {"step", look.step}, {"layer", h.layer}, {"head", h.head},
-                    {"entropy", h.entropy}, {"largest_score", h.largest_score}, {"dead_rows", h.dead_rows},
+                    {"entropy", h.entropy}, {"largest_score", h.largest_score}, {"logsumexp", h.logsumexp},
+                    {"jacobian_median", h.jacobian}, {"dead_rows", h.dead_rows},
                     {"grad_q_median", h.grad_q.median}, {"grad_q_rms", h.grad_q.rms},
                     {"grad_k_median", h.grad_k.median}, {"grad_k_rms", h.grad_k.rms},
                     {"grad_v_median", h.grad_v.median}, {"grad_v_rms", h.grad_v.rms}});

@@ -3,14 +3,17 @@
 
 #include <fmt/format.h>
 
+#include "experiments/figures.hpp"
 #include "experiments/training.hpp"
 #include "framework/probe.hpp"
+#include "layers/attention_watch.hpp"
 
 namespace surgeon {
 namespace {
 
 constexpr std::int64_t most_weights = 1 << 22;   // of one layer
 constexpr std::int64_t farthest = 8;             // tokens
+constexpr std::uint64_t looked_at = 0x0A77E4DED;  // the stream of the sequences: of its own, so that looking changes nothing
 
 // The place for each query of one sequence x: so many tokens back, or so many after a token equal to its own.
 struct Place { std::int64_t back = -1, after = -1; };
@@ -78,15 +81,57 @@ std::vector<HeadRole> roles_of(const Attended& seen, std::int64_t heads) {
   return roles;
 }
 
+Row row_of(const HeadRole& r, std::int64_t step) {
+  return {{"kind", "role"}, {"step", step}, {"layer", r.layer}, {"head", r.head}, {"place", r.place},
+          {"weight", r.weight}, {"uniform", r.uniform}};
+}
+
+std::vector<std::string> cells_of(const HeadRole& r) {
+  const bool somewhere = r.weight > 0;
+  return {std::to_string(r.layer), std::to_string(r.head), r.place, somewhere ? fixed(r.weight, 2) : "",
+          somewhere ? fixed(r.uniform, 2) : ""};
+}
+
+std::vector<std::string> words_of(const Tensor& tokens, std::int64_t sequence, std::int64_t many, const Task& task) {
+  std::vector<std::string> words;
+  for (std::int64_t i = 0; i < many; ++i) {
+    const std::string text = task.show(std::int64_t(tokens.at({sequence, i})));
+    words.push_back(text == " " ? "␣" : text == "\n" ? "↵" : text.substr(0, text.find_last_not_of(' ') + 1));
+  }
+  return words;
+}
+
+Heatmap map_of(const Attended& seen, const HeadRole& role, const Task& task) {
+  const std::int64_t shown = std::min<std::int64_t>(seen.tokens.shape(1), 40);
+  Heatmap map = heatmap_of(slice(slice(seen.weights[std::size_t(role.layer)], 1, 0, shown), 2, 0, shown), role.head);
+  map.title = fmt::format("Layer {} head {}\n{}", role.layer, role.head, role.place);
+  map.x_ticks = map.y_ticks = words_of(seen.tokens, 0, shown, task);
+  map.bar_label = "Attention Weight";
+  map.low = 0, map.high = 1;
+  map.decimals = -1;
+  return map;
+}
+
 Attended Trainer::attended() const {
   const NoRecord pause;
-  Rng rng(seed_, 0x0A77E4DEDull);   // of its own: looking changes nothing
+  Rng rng(seed_, looked_at);
   Probe weights("blocks.*.attention.weights");
   const std::int64_t sequences = most_weights / (knobs_.heads * task_.tokens * task_.tokens);
   Attended seen{.tokens = task_.draw_held_out(rng, std::clamp<std::int64_t>(sequences, 1, 16)).tokens};
   model_(seen.tokens);
   for (const auto& [name, tensor] : weights.seen()) seen.weights.push_back(tensor);
   return seen;
+}
+
+Batch Trainer::probe_batch(std::int64_t sequences) const {
+  Rng rng(seed_, looked_at);
+  return task_.draw_held_out(rng, sequences);
+}
+
+Watched Trainer::watched(const Batch& batch) const {
+  const AttentionWatch watch;
+  const Tensor loss = loss_of(batch, nullptr);
+  return {batch.tokens, watch.specimens(model_, loss)};
 }
 
 }  // namespace surgeon

@@ -40,6 +40,9 @@ const std::vector<Names>& families() {
         {"layers.#.self_attn.o_proj.bias", Take::as_it_is, "blocks.#.attention.W_o.bias"},
         {"layers.#.self_attn.rotary_emb.inv_freq", Take::unused, "computed from rotary_base"},
         {"layers.#.post_attention_layernorm.weight", Take::as_it_is, "blocks.#.norm2.weight"},
+        {"layers.#.self_attn.qkv_proj.weight", Take::qkv_rows, "blocks.#.attention.W_?.weight"},
+        {"layers.#.self_attn.qkv_proj.bias", Take::qkv_rows, "blocks.#.attention.W_?.bias"},
+        {"layers.#.mlp.gate_up_proj.weight", Take::gate_up_rows, "blocks.#.feed_forward.?.weight"},
         {"layers.#.mlp.gate_proj.weight", Take::as_it_is, "blocks.#.feed_forward.gate.weight"},
         {"layers.#.mlp.up_proj.weight", Take::as_it_is, "blocks.#.feed_forward.linear1.weight"},
         {"layers.#.mlp.down_proj.weight", Take::as_it_is, "blocks.#.feed_forward.linear2.weight"},
@@ -52,7 +55,16 @@ const std::vector<Names>& families() {
         {"v_proj_weight", Take::as_it_is, "W_v.weight"},
         {"in_proj_bias", Take::qkv_rows, "W_?.bias"},
         {"out_proj.weight", Take::as_it_is, "W_o.weight"},
-        {"out_proj.bias", Take::as_it_is, "W_o.bias"}}}};
+        {"out_proj.bias", Take::as_it_is, "W_o.bias"}}},
+      {Foreign::attention, "MultiHeadAttention", "W_o.weight",
+       {{"W_q.weight", Take::as_it_is, "W_q.weight"},
+        {"W_k.weight", Take::as_it_is, "W_k.weight"},
+        {"W_v.weight", Take::as_it_is, "W_v.weight"},
+        {"W_o.weight", Take::as_it_is, "W_o.weight"},
+        {"W_q.bias", Take::as_it_is, "W_q.bias"},
+        {"W_k.bias", Take::as_it_is, "W_k.bias"},
+        {"W_v.bias", Take::as_it_is, "W_v.bias"},
+        {"W_o.bias", Take::as_it_is, "W_o.bias"}}}};
   return all;
 }
 

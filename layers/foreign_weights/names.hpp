@@ -11,12 +11,12 @@
 namespace surgeon::foreign {
 
 // What is done with a tensor. matrix: as it is, or transposed where the file has [in, out].
-enum class Take { as_it_is, matrix, qkv_rows, qkv_matrix, unused };
+enum class Take { as_it_is, matrix, qkv_rows, qkv_matrix, gate_up_rows, unused };
 
 struct Rule {
   const char* theirs;   // # stands for a block's number
   Take take;
-  const char* ours;     // for qkv_*: with ? for q, k and v
+  const char* ours;     // with ? for q, k, v, or for gate, linear1, where a tensor holds several
 };
 
 struct Names {

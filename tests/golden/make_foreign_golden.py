@@ -8,6 +8,7 @@ import io
 import json
 import math
 import pathlib
+import re
 
 import torch
 import torch.nn.functional as F
@@ -139,6 +140,8 @@ def main():
         separate = {"q_proj_weight": q, "k_proj_weight": k, "v_proj_weight": v,
                     "out_proj.weight": layer.state_dict()["out_proj.weight"]}
         case("nn.MultiheadAttention, separate", {"heads": HEADS}, separate, x, layer(x, x, x)[0])
+        ours = {f"W_{name[0]}.weight": x for name, x in separate.items()}
+        case("MultiHeadAttention, our own names", {"heads": HEADS}, ours, x, layer(x, x, x)[0])
         refused("nn.MultiheadAttention, several", {"heads": HEADS}, state,
                 "there are several layers, and the prefix must say which: layers.0.self_attn., layers.1.self_attn.")
         refused("nn.MultiheadAttention, bias_k", {"heads": HEADS},
@@ -164,6 +167,16 @@ def main():
             llama = Llama(kv, base, eps, bias)
             case(f"Llama, {kv} heads of keys, bias {bias}", {"heads": HEADS, "rotary_base": base, "norm_eps": eps},
                  llama.state_dict(), tokens, llama(tokens))
+        phi = {name: x for name, x in llama.state_dict().items() if not re.search(r"\.([qkv]|gate|up)_proj", name)}
+        for i in range(LAYERS):
+            parts = lambda where, *names: torch.cat(
+                [llama.state_dict()[f"model.layers.{i}.{where}.{name}"] for name in names])
+            for end in ("weight", "bias"):
+                phi[f"model.layers.{i}.self_attn.qkv_proj.{end}"] = parts(
+                    "self_attn", *(f"{x}_proj.{end}" for x in "qkv"))
+            phi[f"model.layers.{i}.mlp.gate_up_proj.weight"] = parts("mlp", "gate_proj.weight", "up_proj.weight")
+        case("Phi-3: queries, keys and values in one, gate and up in one",
+             {"heads": HEADS, "rotary_base": base, "norm_eps": eps}, phi, tokens, llama(tokens))
     text = ",\n".join(json.dumps(c, separators=(",", ":")) for c in cases)
     (pathlib.Path(__file__).parent / "foreign.json").write_text("[\n" + text + "\n]\n")
 

@@ -1,0 +1,10 @@
+#!/bin/bash
+# Trains the standing patient: a character model of the King James text (four layers of four heads, 0.8 million numbers),
+# with a checkpoint every 250 steps, for `surgeon inspect` and for experiments that need a trained model.
+#   ./experiments/patient.sh                     leaves runs/patient
+#   ./experiments/patient.sh --out DIR --seed 1  arguments go to surgeon train
+set -euo pipefail
+case " $* " in *" --out"*) ;; *) set -- --out runs/patient "$@" ;; esac
+here=$(cd "$(dirname "$0")" && pwd)
+exec "$here/run.sh" train text --layers 4 --heads 4 --d-model 128 --tokens 128 --batch 32 --lr 2e-3 \
+  --schedule warmup-cosine --steps 3000 --checkpoint-every 250 --keep 100 "$@"
