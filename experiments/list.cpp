@@ -5,13 +5,13 @@
 namespace surgeon {
 namespace experiments {
 Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
-    import_weights(), inspect(), doctor();
+    import_weights(), inspect(), doctor(), claims_beside_theory();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
-          import_weights(), inspect(), experiments::doctor()};
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), claims_beside_theory(), train(),
+          twins(), compare(), import_weights(), inspect(), experiments::doctor()};
 }
 
 }  // namespace surgeon
