@@ -1,5 +1,5 @@
 // What theory and papers say about attention's gradients, each claim measured beside its prediction.
-#include "experiments/claims/claim.hpp"
+#include "experiments/claims.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -19,7 +19,7 @@ using claims::Reading;
 using claims::Verdict;
 
 struct Knobs {
-  std::vector<std::int64_t> only = {};
+  std::vector<std::int64_t> only{0};
   std::int64_t seeds = 20000;
 };
 
@@ -30,11 +30,11 @@ std::vector<std::int64_t> numbers() {
 }
 
 void options(Options& o, Knobs& k) {
-  k.only = numbers();
-  o.add("--only", k.only, "claims to measure, by number");
-  o.add("--seeds", k.seeds, "random draws for each number", {.low = 20, .high = 1e8, .quick = "2000"});
+  o.add("--only", k.only, "claims to measure, by number; 0: all");
+  o.add("--seeds", k.seeds, "random draws for each number", {.low = 2, .high = 1e8, .quick = "2000"});
   o.before_check([&k] {
     const std::vector<std::int64_t> all = numbers();
+    if (k.only == std::vector<std::int64_t>{0}) k.only = all;
     for (const std::int64_t number : k.only)
       if (std::find(all.begin(), all.end(), number) == all.end())
         throw UsageError(fmt::format("--only {}: there are the claims {}", number, fmt::join(all, ", ")));

@@ -38,7 +38,7 @@ std::string without_actions(const std::string& text, const std::string& kept) {
 }  // namespace
 
 std::string number(double x, int digits) {
-  if (!std::isfinite(x)) return fmt::format("{}", x);
+  if (!std::isfinite(x)) return precise(x);
   if (x == 0) return "0";
   if (wants_exponent(x)) return fmt::format("{:.{}e}", x, std::max(digits - 2, 0));
   const int decimals = std::max(0, digits - 1 - exponent_of(x));
@@ -46,11 +46,12 @@ std::string number(double x, int digits) {
 }
 
 std::string fixed(double x, int decimals) {
+  if (!std::isfinite(x)) return precise(x);
   const std::string text = fmt::format("{:.{}f}", x, decimals);
   return text.find_first_not_of("-0.") == std::string::npos ? fmt::format("{:.{}f}", 0.0, decimals) : text;
 }
 
-std::string precise(double x) { return fmt::format("{}", x); }
+std::string precise(double x) { return std::isnan(x) ? "nan" : fmt::format("{}", x); }   // a nan has no sign
 
 std::string with_error(double mean, double se) {
   if (!std::isfinite(mean) || !std::isfinite(se) || se <= 0) return number(mean, 4);

@@ -27,8 +27,8 @@ void options(Options& o, Knobs& k) {
 Parameters tensors_of(const std::vector<Specimen>& layers) {
   Parameters all;
   for (const Specimen& s : layers)
-    for (const auto& [name, x] : {std::pair{"Q", &s.Q}, {"K", &s.K}, {"V", &s.V}, {"output", &s.output}, {"dO", &s.dO},
-                                  {"dQ", &s.dQ}, {"dK", &s.dK}, {"dV", &s.dV}})
+    for (const auto& [name, x] : {std::pair{"Q", &s.Q}, {"K", &s.K}, {"V", &s.V}, {"X", &s.X}, {"output", &s.output},
+                                  {"dO", &s.dO}, {"dQ", &s.dQ}, {"dK", &s.dK}, {"dV", &s.dV}})
       if (x->defined()) all.add((s.name.empty() ? "" : s.name + ".") + name, *x);
   return all;
 }

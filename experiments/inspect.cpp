@@ -214,7 +214,7 @@ void run(Lab& lab, const Knobs& k) {
   for (const std::string& sentence : k.files.ignored) lab.warn(sentence);
   const Subject subject = k.files.subject(lab);
   const std::vector<Specimen>& specimens = subject.layers;
-  if (!subject.about.empty()) lab.say(subject.about);
+  if (!subject.about.empty()) lab.say(subject.about + "\n");
   Story story = story_of(k, subject);
   std::vector<HeadMeasures> heads = measured(lab, k, specimens);
   sort_by_badness(heads);

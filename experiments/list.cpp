@@ -5,12 +5,13 @@
 namespace surgeon {
 namespace experiments {
 Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
-    import_weights(), inspect(), doctor(), claims_beside_theory();
+    import_weights(), inspect(), doctor(), claims_beside_theory(), anatomy_of_the_gradient(), precision();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
-  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), claims_beside_theory(), train(),
+  return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), anatomy_of_the_gradient(),
+          experiments::precision(), claims_beside_theory(), train(),
           twins(), compare(), import_weights(), inspect(), experiments::doctor()};
 }
 

@@ -177,7 +177,7 @@ void load(Options& o, SpecimenFiles& f) {
 
 void add_options(Options& o, SpecimenFiles& f) {
   o.add("file", f.file,
-        "Q, K, V and, if there are any, mask, bias, output, weights, dO, dP, dS, dQ, dK, dV, in a .npz, .safetensors "
+        "Q, K, V and, if there are any, X, mask, bias, output, weights, dO, dP, dS, dQ, dK, dV, in a .npz, .safetensors "
         "or .pt, with LAYER.Q for several layers; or weights, as for `surgeon import`; or a run of train or twins, or "
         "one of its checkpoints");
   o.add("--tensor", f.tensors, "NAME=FILE.npy, or NAME=TENSOR for one in the file that has another name");
@@ -194,8 +194,52 @@ void add_options(Options& o, SpecimenFiles& f) {
   o.before_check([&o, &f] {
     if (!f.file.empty() || !f.tensors.empty()) load(o, f);
   });
-  o.require([&f] { return !f.file.empty() || !f.tensors.empty(); },
+  o.require([&f] { return f.optional || !f.file.empty() || !f.tensors.empty(); },
             "a file is missing: a .npz, .safetensors, .pt or a run, or --tensor Q=FILE.npy,K=FILE.npy,V=FILE.npy");
+}
+
+// ---- Without a file ------------------------------------------------------------------------------------------------
+void add_random_options(Options& o, RandomHeads& r, SpecimenFiles& f) {
+  o.add("--sequence", r.sequence, "which of the batch of a file", {.low = 0});
+  o.add("--d-k", r.d_k, "without a file: size of the random queries, keys and values", {.low = 1, .high = 1e6});
+  o.add("--tokens", r.tokens, "without a file: how many", {.low = 1, .high = 4096});
+  o.add("--draws", r.draws, "without a file: heads to draw from N(0,1)", {.low = 1, .high = 1e5, .quick = "50"});
+  o.before_check([&o, &r, &f] {
+    if (f.sequences == 0) return refuse(o, {"--sequence"}, "random heads");
+    refuse(o, {"--d-k", "--tokens", "--draws"}, "a file");
+    if (r.sequence >= f.sequences)
+      throw UsageError(fmt::format("--sequence {}: there {} {}, counted from 0", r.sequence,
+                                   f.sequences == 1 ? "is" : "are", f.sequences));
+  });
+}
+
+namespace {
+
+Subject random_heads(Lab& lab, const RandomHeads& r) {
+  Rng rng = lab.rng();
+  const auto normal = [&] { return randn({1, r.draws, r.tokens, r.d_k}, rng, Dtype::float64); };
+  Specimen scaled{.name = "scaled", .Q = normal(), .K = normal(), .V = normal(), .dO = normal()};
+  Specimen unscaled = scaled;
+  unscaled.name = "unscaled", unscaled.scale = false;
+  return {.layers = {scaled, unscaled},
+          .about = fmt::format("No file: {} heads of {} tokens, Q, K, V and dO from N(0,1), d_k {}.", r.draws, r.tokens,
+                               r.d_k)};
+}
+
+}  // namespace
+
+Subject with_upstream(Lab& lab, const SpecimenFiles& f, const RandomHeads& r) {
+  for (const std::string& sentence : f.ignored) lab.warn(sentence);
+  Subject subject = f.subject ? f.subject(lab) : random_heads(lab, r);
+  if (!subject.about.empty()) lab.say(subject.about + "\n");
+  for (std::size_t i = 0; i < subject.layers.size(); ++i) {
+    Specimen& s = subject.layers[i];
+    if (s.dO.defined()) continue;
+    if (i == 0) lab.say("There is no upstream gradient dO: one is drawn from N(0,1).\n");
+    Rng rng = lab.rng(1 + i);
+    s.dO = randn({s.batch(), s.heads(), s.Tq(), s.V.shape(3)}, rng, s.Q.dtype());
+  }
+  return subject;
 }
 
 }  // namespace surgeon

@@ -15,12 +15,13 @@ namespace surgeon {
 
 // What lies on the table.
 struct Subject {
-  std::vector<Specimen> layers;
+  std::vector<Specimen> layers = {};
   std::vector<std::vector<std::string>> words = {};   // of each sequence, a label for each token; none if empty
   std::string about = {};                             // where it comes from, in a sentence; may be empty
 };
 
 struct SpecimenFiles {
+  bool optional = false;                   // whether an experiment has something to do without any of them
   std::string file = {};                   // of tensors or weights, or a run; may be empty
   std::vector<std::string> tensors = {};   // NAME=FILE.npy, or NAME=name of a tensor in the file
   std::string layout = "auto";             // of tensors with four axes
@@ -40,5 +41,13 @@ struct SpecimenFiles {
 // Checking them reads the files. UsageError for what the options would have to say; IoError for files that cannot be
 // read; std::invalid_argument for tensors that do not fit together.
 void add_options(Options& options, SpecimenFiles& files);
+
+// For experiments that go without a file: heads from N(0,1), the same with and without 1/sqrt(d_k).
+struct RandomHeads {
+  std::int64_t d_k = 64, tokens = 10, draws = 200, sequence = 0;
+};
+void add_random_options(Options& options, RandomHeads& random, SpecimenFiles& files);   // --sequence is of the files
+// The files' subject or the random one, which it tells; with dO from N(0,1) where there is none.
+Subject with_upstream(Lab& lab, const SpecimenFiles& files, const RandomHeads& random);
 
 }  // namespace surgeon

@@ -345,7 +345,7 @@ void run(Lab& lab, const Knobs& k) {
   show_tables(lab, k, numbers);
   for (std::size_t i = 1; i < k.rules.size(); ++i) {
     const Parting& parting = families[0].twins[i].parting;
-    lab.say(parting_text(k, i, parting));
+    lab.say(parting_text(k, i, parting) + "\n");
     lab.result("parts_at_" + k.rules[i], parting.tensor);
   }
   for (std::size_t i = 0; i < k.rules.size(); ++i) {

@@ -1,6 +1,6 @@
 // The framework in one include: tensors, gradients, ops, random numbers, optimizers. Apart, because few files need them
 // and all others would wait for the compiler: serialize.hpp and checkpoints.hpp (files), diagnostics.hpp, linalg.hpp,
-// machine.hpp, errors.hpp (for those who write ops or layers), and xtensor.hpp (which needs xtensor).
+// low_precision.hpp, machine.hpp, errors.hpp (for who writes ops or layers), and xtensor.hpp (which needs xtensor).
 #pragma once
 
 #include "framework/anomaly.hpp"

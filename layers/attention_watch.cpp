@@ -27,6 +27,13 @@ Tensor turned(const Tensor& x, const MultiHeadAttention& layer, std::int64_t hea
 
 }  // namespace
 
+// Empty where a layer runs alone, outside of a block, whose probe it is.
+Tensor AttentionWatch::input_of(const std::string& scope) const {
+  for (const auto& [name, x] : input_.seen())
+    if (name == scope + "input") return x;
+  return {};
+}
+
 std::vector<Specimen> AttentionWatch::all(const std::vector<Layer>& layers, const AttentionOptions& rules,
                                           const Tensor& loss) const {
   std::vector<Tensor> passed, gradients;   // four of each layer
@@ -51,6 +58,8 @@ std::vector<Specimen> AttentionWatch::all(const std::vector<Layer>& layers, cons
       s.Q = detail::normalised(s.Q, rules.qk_norm), s.K = detail::normalised(s.K, rules.qk_norm);
     else if (loss.defined())
       s.dQ = part(gradients, 0), s.dK = part(gradients, 1);
+    const bool as_projected = layer.rotary_base <= 0.0 && rules.qk_norm == QkNorm::none && layer.scale.empty();
+    if (as_projected && loss.defined()) s.X = input_of(layers[i].scope);
     if (layer.scale.defined()) {
       const Tensor by_head = reshape(layer.scale, {layer.num_heads, 1, 1});
       s.Q = s.Q * by_head;

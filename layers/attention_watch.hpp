@@ -17,7 +17,8 @@ namespace surgeon {
 // still runs in one op, with memory that grows with T.
 class AttentionWatch {
  public:
-  // One specimen for each layer of the last pass, with Q, K, V, output and, with a loss, dO, dQ, dK, dV. Q and K are
+  // One specimen for each layer of the last pass, with Q, K, V, output and, with a loss, dO, dQ, dK, dV, and
+  // in a block X, if Q and K are projected from it and no more. Q and K are
   // those whose products are taken: rotated, normalised, times a learned scale. (A normalised Q has no dQ here, nor K
   // a dK.) call: what the model was called with, besides its tokens.
   // std::invalid_argument for attention layers of one's own, for weights that are not softmax's, and for dropout;
@@ -31,7 +32,8 @@ class AttentionWatch {
  private:
   struct Layer { std::string scope; const MultiHeadAttention* layer; };
   std::vector<Specimen> all(const std::vector<Layer>& layers, const AttentionOptions& rules, const Tensor& loss) const;
-  Probe Q_{"*Q"}, K_{"*K"}, V_{"*V"}, heads_{"*heads"};
+  Tensor input_of(const std::string& scope) const;
+  Probe Q_{"*Q"}, K_{"*K"}, V_{"*V"}, heads_{"*heads"}, input_{"*attention.input"};
 };
 
 }  // namespace surgeon

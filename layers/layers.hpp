@@ -2,6 +2,7 @@
 #pragma once
 
 #include "framework/parameters.hpp"
+#include "layers/anatomy.hpp"
 #include "layers/attention.hpp"
 #include "layers/attention_layer.hpp"
 #include "layers/attention_watch.hpp"

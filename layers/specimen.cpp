@@ -43,6 +43,11 @@ void check(const Specimen& s) {
   check_like("dQ", s.dQ, s.Q.shape(), dtype);
   check_like("dK", s.dK, s.K.shape(), dtype);
   check_like("dV", s.dV, s.V.shape(), dtype);
+  if (s.X.defined()) {
+    require(s.X.rank() == 3 && s.X.shape(0) == s.batch() && s.X.shape(1) == s.Tq() && s.Tq() == s.Tk(), "X is ",
+            s.X.shape(), " but must be [", s.batch(), ", ", s.Tq(), ", d_model], with as many queries as keys");
+    require(s.X.dtype() == dtype, "X is ", s.X.dtype(), " but Q is ", dtype);
+  }
   for (const auto& [name, x] : {std::pair{"mask", &s.mask}, {"bias", &s.bias}})
     require(x->empty() || ((x->rank() == 2 || x->rank() == 4) && broadcasts_to(x->shape(), map)), name, " ", x->shape(),
             " does not fit scores ", map);
@@ -69,12 +74,15 @@ Specimen one_sequence(const Specimen& s, std::int64_t sequence) {
   const auto part = [&](const Tensor& x) {
     return x.rank() < 4 || x.shape(0) == 1 ? x : slice(x, 0, sequence, sequence + 1);
   };
-  return changed(s, part, {inputs, kept, maps});
+  Specimen one = changed(s, part, {inputs, kept, maps});
+  if (s.X.defined()) one.X = slice(s.X, 0, sequence, sequence + 1);
+  return one;
 }
 
 Specimen in_float64(const Specimen& s) {
   Specimen wide = changed(s, [](const Tensor& x) { return x.to(Dtype::float64); }, {inputs, kept});
-  if (wide.bias.defined()) wide.bias = wide.bias.to(Dtype::float64);
+  for (Tensor Specimen::*part : {&Specimen::bias, &Specimen::X})
+    if ((wide.*part).defined()) wide.*part = (wide.*part).to(Dtype::float64);
   return wide;
 }
 
@@ -82,6 +90,7 @@ Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
   const std::int64_t shared_by = s.heads() / s.kv_heads(), kv = head / shared_by;
   const auto of = [&](std::int64_t h) { return [&, h](const Tensor& x) { return x[sequence][h]; }; };
   Specimen one = changed(s, [&](const Tensor& x) { return plane(x, sequence, head); }, {maps});
+  if (s.X.defined()) one.X = s.X[sequence];
   for (Tensor Specimen::*part : {&Specimen::dK, &Specimen::dV})
     if (shared_by > 1) one.*part = Tensor();
   constexpr Tensor Specimen::*by_query[] = {&Specimen::Q,  &Specimen::output, &Specimen::weights, &Specimen::dO,

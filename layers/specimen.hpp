@@ -12,6 +12,7 @@ namespace surgeon {
 struct Specimen {
   std::string name = {};   // of the layer
   Tensor Q = {}, K = {}, V = {};
+  Tensor X = {};   // what Q, K and V are made of, [B, T, d_model]
   Tensor mask = {}, bias = {};   // as attention's, 4-D or [Tq, Tk]
   Tensor output = {}, weights = {};   // [B, heads, Tq, d_v] and [B, heads, Tq, Tk]
   Tensor dO = {};   // by the output: the upstream gradient

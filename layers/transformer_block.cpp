@@ -39,7 +39,7 @@ AttentionResult TransformerBlock::step(const Tensor& x, KeyValueCache& cache, co
 
 AttentionResult TransformerBlock::attend(const Tensor& x, KeyValueCache* cache, const AttentionOptions& options) const {
   const ProbeScope scope("attention");
-  const Tensor input = norm_place == NormPlace::pre ? probe("input", norm1(x)) : x;
+  const Tensor input = probe("input", norm_place == NormPlace::pre ? norm1(x) : x);
   if (!own_attention) return cache ? attention.step(input, *cache, options) : attention(input, options);
   AttentionResult result =
       cache ? own_attention->step(input, *cache, options) : own_attention->forward(input, options);

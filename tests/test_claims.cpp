@@ -5,8 +5,8 @@
 #include <numbers>
 #include <set>
 
-#include "experiments/claims/claim.hpp"
-#include "experiments/claims/theory.hpp"
+#include "experiments/claims.hpp"
+#include "experiments/theory.hpp"
 #include "tests/command.hpp"
 #include "tests/golden/golden.hpp"
 

@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "experiments/claims/claim.hpp"
+#include "experiments/claims.hpp"
 #include "framework/diagnostics.hpp"
 #include "layers/layers.hpp"
 

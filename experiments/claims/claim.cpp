@@ -1,4 +1,4 @@
-#include "experiments/claims/claim.hpp"
+#include "experiments/claims.hpp"
 
 #include <algorithm>
 #include <cmath>

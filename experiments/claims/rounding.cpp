@@ -5,10 +5,11 @@
 
 #include <fmt/format.h>
 
-#include "experiments/claims/claim.hpp"
-#include "experiments/claims/theory.hpp"
+#include "experiments/claims.hpp"
+#include "experiments/theory.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/framework.hpp"
+#include "framework/low_precision.hpp"
 
 namespace surgeon::claims {
 namespace {
@@ -109,12 +110,10 @@ std::vector<Reading> dead_gaps(const Draws&) {
 
 // ---- 39: weights relative to a sink D above the others' mean, times S, in e4m3: the smallest number is 2^-9, and half
 //          of it rounds to 0. S e^(x - D) <= 2^-10 for x from N(0, 1) with probability Phi(D - ln(1024 S)) --------------
-double as_e4m3(double x) { return x < 0x1p-6 ? std::nearbyint(x * 0x1p9) * 0x1p-9 : rounded(x, 4); }
-
 std::vector<Reading> emptied_weights(const Draws& draws) {
   std::vector<Reading> readings;
   for (const auto& [D, S] : {std::pair{6.0, 1.0}, {8.0, 1.0}, {10.0, 256.0}, {8.0, 256.0}}) {
-    const auto lost = [D = D, S = S](Rng& rng) { return as_e4m3(S * std::exp(rng.normal() - D)) == 0 ? 1.0 : 0.0; };
+    const auto lost = [D = D, S = S](Rng& rng) { return rounded_to(S * std::exp(rng.normal() - D), Format::e4m3) == 0 ? 1.0 : 0.0; };
     Reading reading = mean_reading(fmt::format("weights lost to 0, D {}, S {}", D, S), cumulative(D - std::log(1024 * S)),
                                    draws.each(lost, std::uint64_t(D + S)));
     if (reading.measured == 0) reading.error = std::sqrt(reading.predicted / double(draws.n));   // none was lost

@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
-#include "experiments/claims/claim.hpp"
-#include "experiments/claims/theory.hpp"
+#include "experiments/claims.hpp"
+#include "experiments/theory.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/linalg.hpp"
 #include "layers/layers.hpp"

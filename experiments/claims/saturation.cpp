@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "experiments/claims/claim.hpp"
-#include "experiments/claims/theory.hpp"
+#include "experiments/claims.hpp"
+#include "experiments/theory.hpp"
 #include "framework/diagnostics.hpp"
 #include "framework/framework.hpp"
 
@@ -157,9 +157,8 @@ Reading best_spread(const Draws& draws, std::int64_t keys) {
     const double a = means[top - 1], b = means[top], c = means[top + 1];
     return spreads[top] + 0.1 * (a - c) / (a - 2 * b + c);
   };
-  constexpr std::size_t parts = 20;   // whose scatter gives the error
+  const std::size_t all = norms[0].size(), parts = std::min<std::size_t>(20, all);   // whose scatter gives the error
   std::vector<double> tops;
-  const std::size_t all = norms[0].size();
   for (std::size_t i = 0; i < parts; ++i) tops.push_back(best(i * all / parts, (i + 1) * all / parts));
   Reading reading = mean_reading(fmt::format("best spread, n = {}", keys),
                                  std::sqrt(2 * std::log(double(keys))), tops);

@@ -12,8 +12,8 @@
 namespace surgeon {
 namespace {
 
-// How a tensor's axes are to be read: rows of vectors, or a map of queries against keys.
-enum class Axes { of_queries, of_keys, map };
+// How a tensor's axes are to be read: rows of vectors, a map of queries against keys, or tokens without heads.
+enum class Axes { of_queries, of_keys, map, input };
 
 struct Part {
   const char* name;
@@ -27,6 +27,7 @@ const std::vector<Part>& parts() {
       {"Q", &Specimen::Q, Axes::of_queries, {"query", "queries"}},
       {"K", &Specimen::K, Axes::of_keys, {"key", "keys"}},
       {"V", &Specimen::V, Axes::of_keys, {"value", "values"}},
+      {"X", &Specimen::X, Axes::input, {"hidden_states"}},
       {"mask", &Specimen::mask, Axes::map, {"attn_mask", "attention_mask"}},
       {"bias", &Specimen::bias, Axes::map, {"attn_bias", "position_bias"}},
       {"output", &Specimen::output, Axes::of_queries, {"o", "out"}},
@@ -147,8 +148,9 @@ Specimen specimen_of(const std::string& layer, const std::map<const Part*, Tenso
   for (const auto& [part, x] : tensors) {
     Tensor& place = s.*part->place;
     const bool mask = part->place == &Specimen::mask, broadcasts = mask || part->place == &Specimen::bias;
-    place = part->axes == Axes::map ? map_apart(x, !broadcasts)
-                                    : apart(part->name, x, layout, part->axes == Axes::of_keys ? kv_heads : heads);
+    if (part->axes == Axes::input) place = x.rank() == 2 ? unsqueeze(x, 0) : x;
+    else if (part->axes == Axes::map) place = map_apart(x, !broadcasts);
+    else place = apart(part->name, x, layout, part->axes == Axes::of_keys ? kv_heads : heads);
     if (mask) place = detail::boolean_mask("mask", place.dtype() == Dtype::int64 ? place.to(widest) : place);
     else place = place.to(widest);
   }

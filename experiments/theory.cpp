@@ -1,4 +1,4 @@
-#include "experiments/claims/theory.hpp"
+#include "experiments/theory.hpp"
 
 #include <algorithm>
 #include <cmath>
