@@ -5,14 +5,15 @@
 namespace surgeon {
 namespace experiments {
 Experiment attention(), heatmap(), scaling(), masking(), heads(), reflect(), train(), twins(), compare(),
-    import_weights(), inspect(), doctor(), claims_beside_theory(), anatomy_of_the_gradient(), precision();
+    import_weights(), inspect(), doctor(), claims_beside_theory(), anatomy_of_the_gradient(), precision(),
+    best_scale_by_ascent();
 }
 
 std::vector<Experiment> all_experiments() {
   using namespace experiments;
   return {experiments::attention(), heatmap(), scaling(), masking(), heads(), reflect(), anatomy_of_the_gradient(),
-          experiments::precision(), claims_beside_theory(), train(),
-          twins(), compare(), import_weights(), inspect(), experiments::doctor()};
+          experiments::precision(), claims_beside_theory(), best_scale_by_ascent(), train(), twins(), compare(),
+          import_weights(), inspect(), experiments::doctor()};
 }
 
 }  // namespace surgeon

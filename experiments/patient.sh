@@ -6,5 +6,5 @@
 set -euo pipefail
 case " $* " in *" --out"*) ;; *) set -- --out runs/patient "$@" ;; esac
 here=$(cd "$(dirname "$0")" && pwd)
-exec "$here/run.sh" train text --layers 4 --heads 4 --d-model 128 --tokens 128 --batch 32 --lr 2e-3 \
-  --schedule warmup-cosine --steps 3000 --checkpoint-every 250 --keep 100 "$@"
+exec "$here/run.sh" train text --layers 4 --heads 4 --d-model 128 --tokens 128 --batch 16 --lr 2e-3 \
+  --schedule warmup-cosine --steps 2000 --checkpoint-every 250 --keep 100 "$@"
