@@ -54,8 +54,7 @@ double over_length(std::int64_t d, const std::function<double(double)>& f) {
   return integral(low, high, step, [&](double r) { return weight(r) < 1e-15 ? 0.0 : weight(r) * f(r); }) / all;
 }
 
-// Narrow scores: over s directly. Wide ones: over x = s - t, where e^(ax - e^x) is narrow; for a = 0 after integration
-// by parts, E h(s - t) = int -h'(x) P(s - t <= x) dx.
+// Narrow scores: over s directly. Wide ones: over x = s - t, where e^(ax - e^x) is narrow.
 double RandomRow::factor(int a, double t) const {
   if (s_ < 1)
     return over_normal([&](double z) {
@@ -63,38 +62,53 @@ double RandomRow::factor(int a, double t) const {
       return std::exp(a * x - std::exp(x));
     });
   return integral(-40, 4.5, 0.25, [&](double x) {
-    const double narrow = std::exp((a == 0 ? 1 : a) * x - std::exp(x));
-    return narrow * (a == 0 ? cumulative((x + t) / s_) : density((x + t) / s_) / s_);
+    return std::exp(a * x - std::exp(x)) * density((x + t) / s_) / s_;
   });
 }
 
+// Through 1 - E exp(-e^(s-t)), which may be tiny; of wide scores after integration by parts:
+// E h(s - t) = int -h'(x) P(s - t <= x) dx.
+double RandomRow::empty(double t, double keys) const {
+  const double beyond = s_ < 1 ? over_normal([&](double z) { return -std::expm1(-std::exp(s_ * z - t)); })
+                               : integral(-40, 4.5, 0.25, [&](double x) {
+                                   return std::exp(x - std::exp(x)) * cumulative(-(x + t) / s_);
+                                 });
+  return beyond >= 1 ? 0.0 : std::exp(keys * std::log1p(-beyond));
+}
+
 double RandomRow::over_t(double step, const std::function<double(double)>& f) const {
-  const double far = 9 * s_;
+  const double far = (7 + std::sqrt(2 * std::log(n_))) * s_;
   return integral(-far - 6, far + 45, step, f);
 }
 
 double RandomRow::moment(int a, int b) const {
-  const std::int64_t others = n_ - (b == 0 ? 1 : 2);
-  const double all = over_t(std::max(0.25, s_ / 16), [&](double t) {
-    const double own = factor(a, t) * (b == 0 ? 1.0 : factor(b, t));
-    return own < 1e-40 ? 0.0 : own * std::pow(factor(0, t), double(others));
+  const double others = n_ - (b == 0 ? 1 : 2);
+  // What varies: one normal over s, and the largest of n over s / sqrt(2 ln n).
+  const double step = std::max(0.25, std::min(s_ / 16, s_ / (4 * std::sqrt(2 * std::log(n_)))));
+  const double all = over_t(step, [&](double t) {
+    const double none = empty(t, others);
+    return none == 0 ? 0.0 : none * factor(a, t) * (b == 0 ? 1.0 : factor(b, t));
   });
   return all / std::tgamma(double(a + b));
 }
 
-double RandomRow::purity() const { return double(n_) * moment(2, 0); }
+double RandomRow::purity() const { return n_ * moment(2, 0); }
 
 double RandomRow::jacobian_square() const {
-  const double n = double(n_);
-  return n * moment(2, 0) - 2 * n * moment(3, 0) + n * moment(4, 0) + n * (n - 1) * moment(2, 2);
+  return n_ * (moment(2, 0) - 2 * moment(3, 0) + moment(4, 0) + (n_ - 1) * moment(2, 2));
 }
 
 // H = ln Z - sum p s. E ln Z = int (exp(-e^-t) - E exp(-Z e^-t)) dt, and by Stein's lemma E sum p s = s^2 E[1 - sum p^2].
 double RandomRow::lost_entropy() const {
   const double log_sum = over_t(0.25, [&](double t) {   // the first term changes within a few units of t
-    return std::exp(-std::exp(-t)) - std::pow(factor(0, t), double(n_));
+    return std::exp(-std::exp(-t)) - empty(t, n_);
   });
-  return std::log(double(n_)) - (log_sum - s_ * s_ * (1 - purity()));
+  return std::log(n_) - (log_sum - s_ * s_ * (1 - purity()));
+}
+
+double frozen_jacobian_square(double spread) {
+  const double m = 1 / spread;
+  return m < 1 ? m * (1 - m) / 3 : 0;
 }
 
 }  // namespace surgeon::claims

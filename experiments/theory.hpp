@@ -18,18 +18,21 @@ double median_gap(std::int64_t n);
 // turns E[p_1^a p_2^b] into one integral of products of expectations over one normal each.
 class RandomRow {
  public:
-  RandomRow(std::int64_t n, double s) : n_(n), s_(s) {}
+  RandomRow(double n, double s) : n_(n), s_(s) {}   // n may be as large as 1e100
   double moment(int a, int b) const;          // E[p_1^a p_2^b]; a >= 1, b >= 0
   double purity() const;                      // E[sum p^2]
   double jacobian_square() const;             // E ||J||_F^2, with ||J||^2 = sum p^2 - 2 sum p^3 + (sum p^2)^2
   double lost_entropy() const;                // ln n - E[H]
 
  private:
-  double factor(int a, double t) const;       // E[e^(a(s-t)) exp(-e^(s-t))]
+  double factor(int a, double t) const;       // E[e^(a(s-t)) exp(-e^(s-t))], a >= 1
+  double empty(double t, double keys) const;  // (E exp(-e^(s-t)))^keys
   double over_t(double step, const std::function<double(double)>& f) const;
-  std::int64_t n_;
-  double s_;
+  double n_, s_;
 };
+
+// The limit of E ||J||^2 for many keys and s = spread * sqrt(2 ln n): m (1 - m) / 3 with m = 1 / spread, 0 below 1.
+double frozen_jacobian_square(double spread);
 
 double over_normal(const std::function<double(double)>& f);                        // E f(x), x from N(0, 1); f smooth
 double over_length(std::int64_t d, const std::function<double(double)>& f);        // E f(|q|), q from N(0, I_d)

@@ -1,6 +1,7 @@
 // Claims about the softmax Jacobian of random rows: its mean, its typical size, and the best spread of the scores.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include <fmt/format.h>
 
@@ -203,6 +204,56 @@ std::vector<Reading> starving_rows(const Draws& draws) {
   return readings;
 }
 
+// ---- 47: docs/finding.md. Above s_c the weights of many keys, in falling order, follow a Poisson-Dirichlet law with
+//          m = s_c / s, for which E sum p^k = G(k - m) / (G(k) G(1 - m)) and E sum_(i != j) p_i^2 p_j^2 = m (1 - m)^2 / 6.
+//          So E ||J||^2 = (1 - m) - (1 - m)(2 - m) + (1 - m)(2 - m)(3 - m) / 6 + m (1 - m)^2 / 6 = m (1 - m) / 3:
+//          largest at m = 1/2, twice the freezing spread, where it is 1/12 ---------------------------------------------
+double best_spread_of_squares(double keys) {   // in units of s_c: the vertex of parabolas that close in
+  const auto value = [s_c = std::sqrt(2 * std::log(keys)), keys](double spread) {
+    return RandomRow(keys, spread * s_c).jacobian_square();
+  };
+  double best = 1.9;
+  for (const double h : {0.2, 0.05, 0.02}) {
+    const double a = value(best - h), b = value(best), c = value(best + h);
+    best += 0.5 * h * (a - c) / (a - 2 * b + c);
+  }
+  return best;
+}
+
+// The value at 1/ln n = 0, since corrections fall like 1 / ln n: of the parabola through the values at three n.
+double at_infinity(const std::function<double(double)>& f) {
+  const double n[] = {1e20, 1e40, 1e80};
+  double sum = 0;
+  for (int i = 0; i < 3; ++i) {
+    double weight = f(n[i]);
+    for (int j = 0; j < 3; ++j)
+      if (j != i) weight *= std::log(n[i]) / (std::log(n[i]) - std::log(n[j]));
+    sum += weight;
+  }
+  return sum;
+}
+
+std::vector<Reading> twice_freezing(const Draws& draws) {
+  constexpr std::int64_t many = 1000;
+  const double s_c = std::sqrt(2 * std::log(double(many)));
+  std::vector<Reading> readings;
+  for (const double spread : {1.0, 1.5, 2.0, 3.0}) {
+    const auto own = [=](Rng& rng) {
+      return squared(first(softmax_jacobian_norm(softmax(randn({1, many}, rng, f64) * (spread * s_c)))));
+    };
+    readings.push_back(mean_reading(fmt::format("E|J|^2, n 1000, s = {} s_c", spread),
+                                    RandomRow(many, spread * s_c).jacobian_square(),
+                                    draws.each(own, std::uint64_t(10 * spread))).at(spread));
+  }
+  for (const double spread : {1.5, 2.0, 3.0})
+    readings.push_back(identity(fmt::format("limit, s = {} s_c: m(1-m)/3", spread), frozen_jacobian_square(spread),
+                                at_infinity([spread](double keys) {
+                                  return RandomRow(keys, spread * std::sqrt(2 * std::log(keys))).jacobian_square();
+                                }), 2e-4));
+  readings.push_back(identity("limit of the best s / s_c: 2", 2, at_infinity(best_spread_of_squares), 0.02));
+  return readings;
+}
+
 }  // namespace
 
 std::vector<Claim> saturation() {
@@ -221,7 +272,9 @@ std::vector<Claim> saturation() {
       {17, "A scale of 1/d_k starts blind: lost entropy falls like 1/d_k", "derived here", blind_start, "", "d_k", "ln n - E[H]"},
       {27, "A fixed spread of scores starves long rows: n E||J||^2 tends to exp(s^2)",
        "bound: arXiv 2410.01104; constant derived here", starving_rows, "", "n",
-       "n E|J|^2"}};
+       "n E|J|^2"},
+      {47, "Softmax over many keys is most alive at twice its freezing spread", "found here: docs/finding.md",
+       twice_freezing, "", "s / s_c", "E|J|^2"}};
 }
 
 }  // namespace surgeon::claims
