@@ -14,7 +14,7 @@ namespace surgeon::experiments {
 namespace {
 
 struct Knobs {
-  SpecimenFiles files{.optional = true};
+  SpecimenFiles files{.may_be_missing = true};
   RandomHeads random{.d_k = 256};
 };
 

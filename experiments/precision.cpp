@@ -23,7 +23,7 @@ constexpr std::pair<Stage, const char*> stages[] = {{Stage::inputs, "inputs"},  
 constexpr Format formats[] = {Format::bfloat16, Format::float16, Format::e4m3, Format::e5m2};
 
 struct Knobs {
-  SpecimenFiles files{.optional = true};
+  SpecimenFiles files{.may_be_missing = true};
   RandomHeads random{.draws = 50};
   double static_scale = 256;
 };

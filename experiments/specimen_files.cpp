@@ -194,7 +194,7 @@ void add_options(Options& o, SpecimenFiles& f) {
   o.before_check([&o, &f] {
     if (!f.file.empty() || !f.tensors.empty()) load(o, f);
   });
-  o.require([&f] { return f.optional || !f.file.empty() || !f.tensors.empty(); },
+  o.require([&f] { return f.may_be_missing || !f.file.empty() || !f.tensors.empty(); },
             "a file is missing: a .npz, .safetensors, .pt or a run, or --tensor Q=FILE.npy,K=FILE.npy,V=FILE.npy");
 }
 

@@ -21,7 +21,7 @@ struct Subject {
 };
 
 struct SpecimenFiles {
-  bool optional = false;                   // whether an experiment has something to do without any of them
+  bool may_be_missing = false;             // the experiment has something to do without any of them
   std::string file = {};                   // of tensors or weights, or a run; may be empty
   std::vector<std::string> tensors = {};   // NAME=FILE.npy, or NAME=name of a tensor in the file
   std::string layout = "auto";             // of tensors with four axes

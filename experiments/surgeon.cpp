@@ -96,17 +96,20 @@ std::string as_json(const std::vector<std::string>& all) {
   return "[" + text + "]";
 }
 std::string as_json(const Finding& f) {
-  const bool law = f.kind == Finding::Kind::broken_law;
-  return "{\"kind\": " + quoted(law ? "broken law" : "diagnosis") + ", \"name\": " + quoted(f.name) +
+  const bool law = f.kind == Finding::Kind::broken_law, observed = f.kind == Finding::Kind::observation;
+  return "{\"kind\": " + quoted(law ? "broken law" : observed ? "observation" : "diagnosis") + ", \"name\": " + quoted(f.name) +
          ", \"sentence\": " + quoted(f.sentence) + ", \"where\": " + quoted(f.where) +
          ", \"found\": " + as_json(f.found) + ", \"expected\": " + as_json(f.expected) +
          ", \"allowed\": " + as_json(f.allowed) + ", \"certainty\": " + as_json(f.certainty) +
          ", \"evidence\": " + quoted(f.evidence) + ", \"cure\": " + quoted(f.cure) + "}";
 }
 std::string as_json(const Examination& e) {
-  std::string findings;
-  for (const Finding& f : e.findings) findings += (findings.empty() ? "" : ", ") + as_json(f);
-  return "{\"findings\": [" + findings + "], \"held\": " + as_json(e.held) +
+  const auto listed = [](const std::vector<Finding>& all) {
+    std::string text;
+    for (const Finding& f : all) text += (text.empty() ? "" : ", ") + as_json(f);
+    return "[" + text + "]";
+  };
+  return "{\"findings\": " + listed(e.findings) + ", \"observations\": " + listed(e.observations) + ", \"held\": " + as_json(e.held) +
          ", \"unchecked\": " + as_json(e.unchecked) + "}";
 }
 

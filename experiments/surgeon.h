@@ -51,8 +51,8 @@ typedef struct {
   const void *output, *weights, *dO, *dP, *dS, *dQ, *dK, *dV;
 } surgeon_kept;
 /* Writes a JSON object: {"findings": [{"kind", "name", "sentence", "where", "found", "expected", "allowed", "certainty",
-   "evidence", "cure"}], "held": [...], "unchecked": [...]}, with a 0 at the end. When it does not fit, nothing is written
-   and the return value is the size it needs; else 0. */
+   "evidence", "cure"}], "observations": [the same, true of healthy layers too], "held": [...], "unchecked": [...]}, with
+   a 0 at the end. When it does not fit, nothing is written and the return value is the size it needs; else 0. */
 SURGEON_API int64_t surgeon_doctor(const surgeon_problem*, const surgeon_kept*, char* json, size_t size);
 
 SURGEON_API const char* surgeon_error(void);        /* of this thread's last call that returned -1 */

@@ -26,7 +26,8 @@ Tensor plane(const Tensor& x, std::int64_t sequence, std::int64_t head) {
 }  // namespace
 
 AttentionOptions Specimen::options() const {
-  return {.mask = mask, .scale = scale, .causal = causal, .window = window, .bias = bias, .soft_cap = soft_cap};
+  return {.mask = mask,         .scale = scale,       .causal = causal, .window = window, .bias = bias,
+          .soft_cap = soft_cap, .weighting = weighting};
 }
 
 void check(const Specimen& s) {
@@ -59,6 +60,9 @@ constexpr Tensor Specimen::*inputs[] = {&Specimen::Q, &Specimen::K, &Specimen::V
 constexpr Tensor Specimen::*kept[] = {&Specimen::output, &Specimen::weights, &Specimen::dO, &Specimen::dP,
                                       &Specimen::dS,     &Specimen::dQ,      &Specimen::dK, &Specimen::dV};
 constexpr Tensor Specimen::*maps[] = {&Specimen::mask, &Specimen::bias};
+constexpr Tensor Specimen::*by_query[] = {&Specimen::Q,  &Specimen::output, &Specimen::weights, &Specimen::dO,
+                                          &Specimen::dP, &Specimen::dS,     &Specimen::dQ};
+constexpr Tensor Specimen::*by_key[] = {&Specimen::K, &Specimen::V, &Specimen::dK, &Specimen::dV};
 
 template <class Change>
 Specimen changed(Specimen s, const Change& change, std::initializer_list<std::span<Tensor Specimen::*const>> lists) {
@@ -93,9 +97,6 @@ Specimen one_head(const Specimen& s, std::int64_t sequence, std::int64_t head) {
   if (s.X.defined()) one.X = s.X[sequence];
   for (Tensor Specimen::*part : {&Specimen::dK, &Specimen::dV})
     if (shared_by > 1) one.*part = Tensor();
-  constexpr Tensor Specimen::*by_query[] = {&Specimen::Q,  &Specimen::output, &Specimen::weights, &Specimen::dO,
-                                            &Specimen::dP, &Specimen::dS,     &Specimen::dQ};
-  constexpr Tensor Specimen::*by_key[] = {&Specimen::K, &Specimen::V, &Specimen::dK, &Specimen::dV};
   return changed(changed(one, of(head), {by_query}), of(kv), {by_key});
 }
 
@@ -103,6 +104,22 @@ AttentionStats statistics(const Specimen& s) {
   AttentionOptions options = s.options();
   options.return_stats = true;
   return attention(s.Q, s.K, s.V, options).stats;
+}
+
+Specimen one_group(const Specimen& s, std::int64_t sequence, std::int64_t kv_head) {
+  const std::int64_t group = s.heads() / s.kv_heads(), first = kv_head * group;
+  const auto stacked = [&](const Tensor& x) {
+    const Tensor part = slice(x[x.shape(0) == 1 ? 0 : sequence], 0, first, first + group);
+    return reshape(part, {group * x.shape(2), x.shape(3)});
+  };
+  const auto stacked_map = [&](const Tensor& x) {
+    return stacked(broadcast_to(x, {s.batch(), s.heads(), s.Tq(), s.Tk()}));
+  };
+  Specimen one = s;
+  one.mask = visible_in(s);
+  one.causal = false, one.window = 0, one.X = Tensor();
+  return changed(changed(changed(one, stacked_map, {maps}), stacked, {by_query}),
+                 [&](const Tensor& x) { return x[sequence][kv_head]; }, {by_key});
 }
 
 Tensor heads_apart(const Tensor& x, std::int64_t heads) {

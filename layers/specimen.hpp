@@ -22,6 +22,7 @@ struct Specimen {
   bool causal = false;
   std::int64_t window = 0;
   double soft_cap = 0.0;
+  Weighting weighting = Weighting::softmax;
 
   std::int64_t batch() const { return Q.shape(0); }
   std::int64_t heads() const { return Q.shape(1); }
@@ -44,6 +45,10 @@ Specimen one_head(const Specimen& specimen, std::int64_t sequence, std::int64_t 
 
 // Of each query of each head, [B, heads, Tq], with memory that grows with T.
 AttentionStats statistics(const Specimen& specimen);
+
+// One key head of one sequence with all the query heads that read it: their queries, and what belongs to them, lie one
+// after another. `mask` has all that hides, causal rule and window included, [queries, Tk], or is empty.
+Specimen one_group(const Specimen& specimen, std::int64_t sequence, std::int64_t kv_head);
 
 Tensor heads_apart(const Tensor& x, std::int64_t heads);   // [B, T, heads * d] -> [B, heads, T, d]
 

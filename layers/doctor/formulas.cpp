@@ -1,84 +1,14 @@
 #include "layers/doctor/formulas.hpp"
 
 #include <cmath>
-#include <functional>
-#include <limits>
 
+#include "layers/doctor/recipe.hpp"
 #include "layers/masks.hpp"
+#include "layers/positions.hpp"
 
 namespace surgeon::detail {
 
 namespace {
-
-// What becomes of a score that the mask hides.
-enum class Hidden { minus_infinity, filled, added, weight_zeroed };
-enum class Weigh { softmax, off_by_one, sigmoid, twice, not_at_all };
-
-// Attention by parts, each of which a mistake may replace.
-struct Recipe {
-  double factor = 1;
-  Tensor visible = {}, bias = {};
-  double soft_cap = 0;
-  Hidden hidden = Hidden::minus_infinity;
-  double fill = 0;
-  Weigh weigh = Weigh::softmax;
-  int axis = -1;
-};
-
-// K or V with a head for each of Q's; in_turn: head h reads h mod kv_heads instead of h / group.
-enum class Groups { in_order, in_turn };
-Tensor shared(const Tensor& x, std::int64_t heads, Groups groups = Groups::in_order) {
-  const std::int64_t kv = x.shape(1), T = x.shape(2), d = x.shape(3), each = heads / kv;
-  if (each == 1) return x;
-  if (groups == Groups::in_turn)
-    return reshape(broadcast_to(reshape(x, {1, 1, kv, T, d}), {1, each, kv, T, d}), {1, heads, T, d});
-  return reshape(broadcast_to(reshape(x, {1, kv, 1, T, d}), {1, kv, each, T, d}), {1, heads, T, d});
-}
-
-Tensor products(const Tensor& Q, const Tensor& K) { return matmul(Q, shared(K, Q.shape(1)), {.transpose_b = true}); }
-
-Tensor weighed(const Tensor& scores, const Recipe& r) {
-  switch (r.weigh) {
-    case Weigh::sigmoid:
-      return sigmoid(scores);
-    case Weigh::twice:
-      return softmax(softmax(scores, r.axis), r.axis);
-    case Weigh::not_at_all:
-      return masked_fill(scores, scores == -std::numeric_limits<double>::infinity(), 0.0);
-    case Weigh::off_by_one:
-      return exp(scores - softplus(logsumexp(scores, Over{{r.axis}, true})));
-    default:
-      return softmax(scores, r.axis);
-  }
-}
-
-Tensor weights_of(Tensor scores, const Recipe& r) {
-  scores = scores * r.factor;
-  if (r.soft_cap > 0) scores = tanh(scores / r.soft_cap) * r.soft_cap;
-  if (r.bias.defined()) scores = scores + r.bias;
-  if (r.visible.empty()) return weighed(scores, r);
-  const double minus_infinity = -std::numeric_limits<double>::infinity();
-  if (r.hidden == Hidden::added) return weighed(scores + r.visible.to(Dtype::float64), r);
-  if (r.hidden == Hidden::weight_zeroed) return masked_fill(weighed(scores, r), !r.visible, 0.0);
-  return weighed(masked_fill(scores, !r.visible, r.hidden == Hidden::filled ? r.fill : minus_infinity), r);
-}
-
-Attended applied(const Tensor& weights, const Tensor& V) {
-  return {weights, matmul(weights, shared(V, weights.shape(1)))};
-}
-
-// [1, heads, T, d] -> the same numbers as they lie in [T, heads * d], read as [heads, T, d]; and back.
-Tensor split_wrongly(const Tensor& x) { return reshape(permute(x, {0, 2, 1, 3}), x.shape()); }
-Tensor joined_wrongly(const Tensor& x) {
-  return permute(reshape(x, {1, x.shape(2), x.shape(1), x.shape(3)}), {0, 2, 1, 3});
-}
-
-// The mask one key to the right or left: queries see one key more, or one less.
-Tensor one_more(const Tensor& visible) { return concat({slice(visible, -1, 0, 1), slice(visible, -1, 0, -1)}, -1); }
-Tensor one_less(const Tensor& visible) {
-  const Tensor last = slice(visible, -1, -1);
-  return concat({slice(visible, -1, 1), last != last}, -1);
-}
 
 struct Book {
   const Specimen& s;
@@ -87,13 +17,13 @@ struct Book {
 
   void add(const std::string& name, const std::string& sentence, const std::string& cure, const Recipe& r,
            bool lawful = true) {
-    all.push_back({name, sentence, cure, r.factor, lawful, [r](const Tensor& Q, const Tensor& K, const Tensor& V) {
-                     return applied(weights_of(products(Q, K), r), V);
-                   }});
+    all.push_back(
+        {name, sentence, cure, r.factor, r.soft_cap, lawful,
+         [r](const Tensor& Q, const Tensor& K, const Tensor& V) { return applied(weights_of(products(Q, K), r), V); }});
   }
   template <class Attend>
   void add_other(const std::string& name, const std::string& sentence, const std::string& cure, const Attend& attend) {
-    all.push_back({name, sentence, cure, told.factor, false, attend});
+    all.push_back({name, sentence, cure, told.factor, told.soft_cap, false, attend});
   }
 
   void scales() {
@@ -114,7 +44,19 @@ struct Book {
     with("missing root of d_model", "the scores are divided by d_model", 1 / d_model);
     with("multiplied", "the scores are multiplied by sqrt(d_k) instead of divided", std::sqrt(d_k));
     with("base 2", "weights are powers of 2, not of e", told.factor * std::log(2.0));
+    with("divisor sqrt(T)", "the scores are divided by the root of the number of keys", 1 / std::sqrt(double(s.Tk())));
     with("sign", "the scores have the wrong sign", -told.factor);
+  }
+
+  // A factor made for the weights: only where nothing else explains them.
+  void fitted_scale() {
+    if (s.weights.empty() || told.soft_cap > 0) return;
+    Recipe r = told;
+    r.factor = fitted_factor(s, told);
+    if (!std::isfinite(r.factor)) return;
+    add("another scale", "the scores are multiplied by " + std::to_string(r.factor),
+        "say with --scale what is meant, or multiply by 1/sqrt(d_k)", r);
+    all.back().last_resort = true;
   }
 
   void mask(const char* name, const std::string& sentence, const Tensor& visible) {
@@ -130,17 +72,47 @@ struct Book {
     add(name, sentence, "set masked scores to -inf before softmax", r, how != Hidden::weight_zeroed);
   }
 
+  // Of a mask and the causal rule or window, only one, or either instead of both.
+  void joined_masks() {
+    if (s.window > 0)
+      for (const std::int64_t by : {1, -1}) {
+        Specimen other = s;
+        other.window += by;
+        if (other.window > 0)
+          mask(by > 0 ? "window one wider" : "window one narrower",
+               std::string("the window is one key ") + (by > 0 ? "wider" : "narrower") + " than was told",
+               visible_in(other));
+      }
+    if (s.mask.empty() || (!s.causal && s.window == 0)) return;
+    Specimen alone = s;
+    alone.mask = Tensor();
+    const Tensor places = visible_in(alone);
+    mask("padding mask ignored", "the mask is not applied, the causal rule is", places);
+    mask("padding mask inverted", "the mask hides what it should show; the causal rule is applied",
+         both(places, !s.mask));
+    mask("causal rule ignored", "the mask is applied, the causal rule is not", s.mask);
+    mask("either mask", "keys are seen that the mask or the causal rule allows, not both", s.mask || places);
+  }
+
   void masks() {
     const Tensor& v = told.visible;
-    if (v.empty()) {
-      if (s.Tq() > 1) mask("causal mask", "a causal mask is applied, although none was told (--causal)", lower(0));
-      return;
+    if (!s.causal && s.Tq() > 1) {
+      const auto with = [&](const Tensor& places) { return v.empty() ? places : both(v, places); };
+      mask("causal mask", "a causal mask is applied, although none was told (--causal)", with(lower(0)));
+      if (s.Tq() != s.Tk())
+        mask("causal mask", "a causal mask that starts at the first key is applied, although none was told",
+             with(lower(s.Tk() - s.Tq())));
     }
+    if (v.empty()) return;
+    joined_masks();
     mask("mask ignored", "the mask is not applied", Tensor());
     mask("mask inverted", "the mask hides what it should show", !v);
     if (v.shape(-1) == s.Tk() && s.Tk() > 1) {
       mask("mask one ahead", "the mask is shifted: each query sees one key too many", one_more(v));
-      mask("mask one behind", "the mask is shifted: each query sees one key too few", one_less(v));
+      const Tensor less = one_less(v), lone = v && !any(less, Over{{-1}, true});   // a row may keep its only key
+      mask("mask one behind", "the mask is shifted: each query sees one key too few", less);
+      mask("mask one behind", "the mask is shifted: each query sees one key too few, but for those with one",
+           less || lone);
     }
     if (v.shape(-2) == s.Tq() && v.shape(-1) == s.Tk())
       mask("mask reversed", "the mask runs backwards", flip(v, {-2, -1}));
@@ -158,6 +130,32 @@ struct Book {
              "masked scores are set to " + std::to_string(std::int64_t(fill)) +
                  " instead of -inf, which leaks into rows whose scores are low or all masked",
              Hidden::filled, fill);
+  }
+
+  void biases() {
+    const auto with = [&](const char* name, const char* sentence, const Tensor& bias) {
+      Recipe r = told;
+      r.bias = bias;
+      add(name, sentence, "score = c q . k + bias, once", r);
+    };
+    if (told.soft_cap > 0) {
+      Recipe r = told;
+      r.soft_cap = 0;
+      add("cap ignored", "the scores are not capped", "cap the scores by soft_cap * tanh(s / soft_cap)", r);
+    } else
+      for (const double cap : {20.0, 30.0, 50.0}) {
+        Recipe r = told;
+        r.soft_cap = cap;
+        add("soft cap", "the scores are capped at " + std::to_string(std::int64_t(cap)) + ", which was not told",
+            "say it: --soft-cap " + std::to_string(std::int64_t(cap)), r);
+      }
+    if (s.bias.empty()) return;
+    with("bias ignored", "the bias is not added", Tensor());
+    with("bias added twice", "the bias is added twice", s.bias * 2.0);
+    with("sign of the bias", "the bias has the wrong sign", -s.bias);
+    with("bias scaled", "the bias is added before the scale, not after", s.bias * told.factor);
+    if (s.bias.shape(-1) == s.bias.shape(-2))
+      with("bias transposed", "queries and keys are exchanged in the bias", transpose(s.bias, -1, -2));
   }
 
   // [Tq, Tk]: query i sees keys 0 .. i + Tk - Tq - late.
@@ -200,10 +198,51 @@ struct Book {
     if (s.Tq() == s.Tk())
       through("Q and K exchanged", "the scores are those of keys against queries", "scores are Q K^T",
               [](const Tensor& Q, const Tensor& K) { return transpose(products(Q, K), -1, -2); });
+    if (s.Tq() == s.Tk())
+      add_other("weights transposed", "the output is P^T V", "the output is P V",
+                [r](const Tensor& Q, const Tensor& K, const Tensor& V) {
+                  const Tensor P = weights_of(products(Q, K), r);
+                  return Attended{P, applied(transpose(P, -1, -2), V).output};
+                });
     if (s.K.shape(3) == s.V.shape(3))
       add_other(
           "K and V exchanged", "keys and values are exchanged", "scores are Q K^T, the output is P V",
           [r](const Tensor& Q, const Tensor& K, const Tensor& V) { return applied(weights_of(products(Q, V), r), K); });
+  }
+
+  // Attention of other queries, keys or values than those given.
+  template <class Change>
+  void of_changed(const char* name, const std::string& sentence, const std::string& cure, const Change& change) {
+    const Recipe r = told;
+    add_other(name, sentence, cure, [r, change](Tensor Q, Tensor K, Tensor V) {
+      change(Q, K, V);
+      return applied(weights_of(products(Q, K), r), V);
+    });
+  }
+
+  void wrong_inputs() {
+    if (s.Q.shape(3) % 2 == 0 && s.Tk() > 1)
+      for (const RotaryPairs pairs : {RotaryPairs::halves, RotaryPairs::interleaved})
+        of_changed("rotary positions",
+                   "queries and keys are rotated by their positions (rotary) after Q and K were taken",
+                   "take Q and K after the rotation", [pairs, first = s.Tk() - s.Tq()](Tensor& Q, Tensor& K, Tensor&) {
+                     Q = rotary(Q, {.first = std::max<std::int64_t>(first, 0), .pairs = pairs});
+                     K = rotary(K, {.pairs = pairs});
+                   });
+    for (const std::int64_t by : {1, -1}) {
+      const std::string where = by > 0 ? "the one before" : "the one after";
+      of_changed("keys shifted", "each key is " + where, "write keys into the cache at their own place",
+                 [by](Tensor&, Tensor& K, Tensor&) { K = roll(K, by, 2); });
+      of_changed("values shifted", "each value is " + where, "write values into the cache at their own place",
+                 [by](Tensor&, Tensor&, Tensor& V) { V = roll(V, by, 2); });
+    }
+    if (s.Q.shape() != s.K.shape()) return;
+    of_changed("Q twice", "the scores are Q Q^T", "scores are Q K^T", [](Tensor& Q, Tensor& K, Tensor&) { K = Q; });
+    of_changed("K twice", "the scores are K K^T", "scores are Q K^T", [](Tensor& Q, Tensor& K, Tensor&) { Q = K; });
+    if (s.heads() > 1)
+      of_changed("heads interleaved", "heads are cut as [d, heads], not [heads, d], out of the last axis",
+                 "reshape to [B, T, heads, d]",
+                 [](Tensor& Q, Tensor& K, Tensor& V) { Q = interleaved(Q), K = interleaved(K), V = interleaved(V); });
   }
 
   void wrong_heads() {
@@ -235,19 +274,23 @@ struct Book {
   }
 };
 
-}  // namespace
+}   // namespace
 
 std::vector<Formula> formulas_for(const Specimen& s) {
   Recipe told{
       .factor = s.scale.factor(s.Q.shape(3), s.Tk()), .visible = visible_in(s), .bias = s.bias, .soft_cap = s.soft_cap};
+  if (s.weighting == Weighting::off_by_one) told.weigh = Weigh::off_by_one;
   Book book{s, told};
   book.add("as told", "attention as it was told", "", told);
   book.scales();
   book.masks();
   book.weighings();
+  book.biases();
   book.wrong_products();
+  book.wrong_inputs();
   book.wrong_heads();
+  book.fitted_scale();
   return std::move(book.all);
 }
 
-}  // namespace surgeon::detail
+}   // namespace surgeon::detail

@@ -1,6 +1,5 @@
 #include "tests/zoo/zoo.hpp"
 
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -8,6 +7,17 @@
 #include "layers/layers.hpp"
 
 namespace surgeon::tests {
+
+Specimen drawn(std::uint64_t seed, Format format, const Shape& shape, std::int64_t kv_heads) {
+  Rng rng(seed);
+  const Dtype dtype = dtype_of(format);
+  Shape keys = shape;
+  keys[1] = kv_heads;
+  Specimen s{.Q = randn(shape, rng, dtype), .K = randn(keys, rng, dtype), .V = randn(keys, rng, dtype), .causal = true};
+  s.dO = randn(shape, rng, dtype);
+  for (Tensor* x : {&s.Q, &s.K, &s.V, &s.dO}) *x = rounded(*x, format);
+  return s;
+}
 
 namespace {
 
@@ -19,16 +29,6 @@ struct Forward {
 struct Backward {
   Tensor dQ, dK, dV;
 };
-
-// The specimen before anything is computed. Causal unless a case says otherwise.
-Specimen drawn(std::uint64_t seed, Dtype dtype, const Shape& shape = {2, 4, 9, 6}, std::int64_t kv_heads = 4) {
-  Rng rng(seed);
-  Shape keys = shape;
-  keys[1] = kv_heads;
-  Specimen s{.Q = randn(shape, rng, dtype), .K = randn(keys, rng, dtype), .V = randn(keys, rng, dtype), .causal = true};
-  s.dO = randn(shape, rng, dtype);
-  return s;
-}
 
 double root(const Specimen& s) { return 1 / std::sqrt(double(s.Q.shape(-1))); }
 Tensor scores_of(const Tensor& Q, const Tensor& K) { return matmul(Q, K, {.transpose_b = true}); }
@@ -49,7 +49,7 @@ template <class Code> Specimen computed(Specimen s, const Code& code) {
 Forward apply(const Tensor& weights, const Tensor& V) { return {weights, matmul(weights, V)}; }
 
 template <class Code> Exhibit forward(const std::string& name, const std::string& diagnosis, const Code& code) {
-  return {name, diagnosis, [code](std::uint64_t seed, Dtype dtype) { return computed(drawn(seed, dtype), code); }};
+  return {name, diagnosis, [code](std::uint64_t seed, Format format) { return computed(drawn(seed, format), code); }};
 }
 
 // Only the factor of the scores is wrong.
@@ -99,8 +99,8 @@ void add_hidings(std::vector<Exhibit>& all) {
                         [](auto& s, const Tensor& x) { return softmax(x + causal(s).to(x.dtype())); }));
   all.push_back(weighed("small finite fill", "finite fill",
                         [](auto& s, const Tensor& x) { return softmax(masked(x, causal(s), -10.0)); }));
-  all.push_back({"padding fill on a dead row", "finite fill", [](std::uint64_t seed, Dtype dtype) {
-                   Specimen s = drawn(seed, dtype);
+  all.push_back({"padding fill on a dead row", "finite fill", [](std::uint64_t seed, Format format) {
+                   Specimen s = drawn(seed, format);
                    s.causal = false;
                    std::vector<bool> seen(81, true);
                    for (std::size_t j = 0; j < 81; ++j)
@@ -110,8 +110,8 @@ void add_hidings(std::vector<Exhibit>& all) {
                      return apply(softmax(masked(scores_of(Q, K) * root(x), x.mask, -1e9)), V);
                    });
                  }});
-  all.push_back({"padding mask transposed", "mask transposed", [](std::uint64_t seed, Dtype dtype) {
-                   Specimen s = drawn(seed, dtype);
+  all.push_back({"padding mask transposed", "mask transposed", [](std::uint64_t seed, Format format) {
+                   Specimen s = drawn(seed, format);
                    s.causal = false;
                    s.mask = broadcast_to(padding_mask({6}, 9), {1, 9, 9})[0];
                    return computed(s, [](auto& x, const Tensor& Q, const Tensor& K, const Tensor& V) {
@@ -168,8 +168,8 @@ void add_products(std::vector<Exhibit>& all) {
         const Tensor turned = reshape(K, {K.shape(0), K.shape(1), K.shape(3), K.shape(2)});
         return apply(softmax(masked(matmul(Q, turned) * root(s), causal(s))), V);
       }));
-  all.push_back({"K not transposed", "K not transposed", [](std::uint64_t seed, Dtype dtype) {
-                   return computed(drawn(seed, dtype, {2, 4, 8, 8}),
+  all.push_back({"K not transposed", "K not transposed", [](std::uint64_t seed, Format format) {
+                   return computed(drawn(seed, format, {2, 4, 8, 8}),
                                    [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
                                      return apply(softmax(masked(matmul(Q, K) * root(s), causal(s))), V);
                                    });
@@ -180,14 +180,14 @@ void add_products(std::vector<Exhibit>& all) {
   all.push_back(forward(
       "K and V exchanged", "K and V exchanged",
       [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) { return apply(right_weights(s, Q, V), K); }));
-  all.push_back({"key heads tiled, not repeated", "groups in turn", [](std::uint64_t seed, Dtype dtype) {
-                   return computed(drawn(seed, dtype, {2, 4, 9, 6}, 2),
+  all.push_back({"key heads tiled, not repeated", "groups in turn", [](std::uint64_t seed, Format format) {
+                   return computed(drawn(seed, format, {2, 4, 9, 6}, 2),
                                    [](auto& s, const Tensor& Q, const Tensor& K, const Tensor& V) {
                                      return apply(right_weights(s, Q, concat({K, K}, 1)), concat({V, V}, 1));
                                    });
                  }});
-  all.push_back({"one head twice", "duplicate heads", [](std::uint64_t seed, Dtype dtype) {
-                   Specimen s = drawn(seed, dtype);
+  all.push_back({"one head twice", "duplicate heads", [](std::uint64_t seed, Format format) {
+                   Specimen s = drawn(seed, format);
                    for (Tensor* x : {&s.Q, &s.K}) *x = concat({slice(*x, 1, 0, 3), slice(*x, 1, 0, 1)}, 1);
                    return computed(s, [](auto& x, const Tensor& Q, const Tensor& K, const Tensor& V) {
                      return apply(right_weights(x, Q, K), V);
@@ -210,8 +210,8 @@ Chain chain_of(const Specimen& s) {
 }
 
 template <class Code> Exhibit backward(const std::string& name, const std::string& diagnosis, const Code& code) {
-  return {name, diagnosis, [code](std::uint64_t seed, Dtype dtype) {
-            Specimen s = drawn(seed, dtype);
+  return {name, diagnosis, [code](std::uint64_t seed, Format format) {
+            Specimen s = drawn(seed, format);
             s.weights = softmax(masked(scores_of(s.Q, s.K) * root(s), causal(s))).detach();
             s.output = matmul(s.weights, s.V).detach();
             const Backward b = code(s, chain_of(s));
@@ -220,50 +220,54 @@ template <class Code> Exhibit backward(const std::string& name, const std::strin
           }};
 }
 
-Exhibit wrong_dS(const std::string& name, const std::function<Tensor(const Specimen&, const Chain&)>& dS) {
-  return backward(name, "", [dS](const Specimen& s, Chain c) {
+Exhibit wrong_dS(const std::string& name, const std::string& diagnosis,
+                 const std::function<Tensor(const Specimen&, const Chain&)>& dS) {
+  return backward(name, diagnosis, [dS](const Specimen& s, Chain c) {
     c.dS = dS(s, c);
     return c.gradients(s, root(s));
   });
 }
 
 void add_score_gradients(std::vector<Exhibit>& all) {
-  all.push_back(wrong_dS("softmax backward without the row's mean", [](auto&, const Chain& c) { return c.P * c.dP; }));
-  all.push_back(wrong_dS("mean instead of sum in softmax backward", [](auto&, const Chain& c) {
+  all.push_back(wrong_dS("softmax backward without the row's mean", "row's mean left out",
+                         [](auto&, const Chain& c) { return c.P * c.dP; }));
+  all.push_back(wrong_dS("mean instead of sum in softmax backward", "mean instead of sum", [](auto&, const Chain& c) {
     return c.P * (c.dP - row_sum(c.P * c.dP) / double(c.P.shape(-1)));
   }));
-  all.push_back(wrong_dS("softmax backward over queries", [](auto&, const Chain& c) {
+  all.push_back(wrong_dS("softmax backward over queries", "softmax backward over queries", [](auto&, const Chain& c) {
     return c.P * (c.dP - sum(c.P * c.dP, Over{{-2}, true}));
   }));
-  all.push_back(wrong_dS("mask forgotten in backward", [](const Specimen& s, const Chain& c) {
-    const Tensor P = softmax(scores_of(s.Q, s.K) * root(s));
-    return P * (c.dP - row_sum(c.P * c.dP));
-  }));
-  all.push_back(wrong_dS("largest score treated as if it moved", [](auto&, const Chain& c) {
+  all.push_back(
+      wrong_dS("mask forgotten in backward", "mask forgotten in backward", [](const Specimen& s, const Chain& c) {
+        const Tensor P = softmax(scores_of(s.Q, s.K) * root(s));
+        return P * (c.dP - row_sum(c.P * c.dP));
+      }));
+  all.push_back(wrong_dS("largest score treated as if it moved", "", [](auto&, const Chain& c) {
     const Tensor winner = one_hot(argmax(c.P, -1), c.P.shape(-1), c.P.dtype());
     return c.dS - winner * row_sum(abs(c.dS)) * 0.1;
   }));
 }
 
 void add_backwards(std::vector<Exhibit>& all) {
-  all.push_back(backward("dQ without the scale", "", [](const Specimen& s, const Chain& c) {
+  all.push_back(backward("dQ without the scale", "dQ without the scale", [](const Specimen& s, const Chain& c) {
     Backward b = c.gradients(s, root(s));
     b.dQ = b.dQ / root(s);
     return b;
   }));
-  all.push_back(backward("dK without the scale", "", [](const Specimen& s, const Chain& c) {
+  all.push_back(backward("dK without the scale", "dK without the scale", [](const Specimen& s, const Chain& c) {
     Backward b = c.gradients(s, root(s));
     b.dK = b.dK / root(s);
     return b;
   }));
-  all.push_back(backward("scale twice in backward", "",
+  all.push_back(backward("scale twice in backward", "dQ and dK scaled twice",
                          [](const Specimen& s, const Chain& c) { return c.gradients(s, root(s) * root(s)); }));
-  all.push_back(backward("dV by the weights, not transposed", "", [](const Specimen& s, const Chain& c) {
-    Backward b = c.gradients(s, root(s));
-    b.dV = matmul(c.P, s.dO);
-    return b;
-  }));
-  all.push_back(backward("last block of queries skipped", "", [](const Specimen& s, Chain c) {
+  all.push_back(backward("dV by the weights, not transposed", "dV by weights not transposed",
+                         [](const Specimen& s, const Chain& c) {
+                           Backward b = c.gradients(s, root(s));
+                           b.dV = matmul(c.P, s.dO);
+                           return b;
+                         }));
+  all.push_back(backward("last block of queries skipped", "queries skipped", [](const Specimen& s, Chain c) {
     const Tensor keep = reshape((arange(9, s.Q.dtype()) < 8.0).to(s.Q.dtype()), {9, 1});
     c.dS = c.dS * keep, c.P = c.P * keep;
     return c.gradients(s, root(s));
@@ -277,41 +281,51 @@ void add_backwards(std::vector<Exhibit>& all) {
     Backward b = c.gradients(s, root(s));
     return Backward{zeros_like(b.dQ), zeros_like(b.dK), b.dV};
   }));
-  all.push_back(backward("weights recomputed without their sum", "", [](const Specimen& s, Chain c) {
-    const Tensor scores = masked(scores_of(s.Q, s.K) * root(s), causal(s));
-    c.P = exp(scores - max(scores, Over{{-1}, true}));
-    c.dS = c.P * (c.dP - row_sum(s.dO * s.output));
-    return c.gradients(s, root(s));
-  }));
-  all.push_back(backward("delta of the head beside", "", [](const Specimen& s, Chain c) {
+  all.push_back(backward("weights recomputed without their sum", "weights not normalised in backward",
+                         [](const Specimen& s, Chain c) {
+                           const Tensor scores = masked(scores_of(s.Q, s.K) * root(s), causal(s));
+                           c.P = exp(scores - max(scores, Over{{-1}, true}));
+                           c.dS = c.P * (c.dP - row_sum(s.dO * s.output));
+                           return c.gradients(s, root(s));
+                         }));
+  all.push_back(backward("delta of the head beside", "delta of another head", [](const Specimen& s, Chain c) {
     c.dS = c.P * (c.dP - roll(row_sum(s.dO * s.output), 1, 1));
     return c.gradients(s, root(s));
   }));
 }
 
-// ---- Healthy ones --------------------------------------------------------------------------------------------------
-Tensor bfloat16(const Tensor& x) {
-  std::vector<float> numbers;
-  for (float v : x.detach().values<float>()) {
-    const auto bits = std::bit_cast<std::uint32_t>(v);
-    const std::uint32_t even = bits >> 16 & 1, rounded = (bits + 0x7fff + even) & 0xffff0000u;
-    numbers.push_back(std::isfinite(v) ? std::bit_cast<float>(rounded) : v);
-  }
-  return tensor(numbers, x.shape());
+// ---- Grouped heads -------------------------------------------------------------------------------------------------
+// Two query heads to a key head, right but for what becomes of the gradients of the four that each would have alone.
+template <class Join> Exhibit grouped(const std::string& name, const std::string& diagnosis, const Join& join) {
+  return {name, diagnosis, [join](std::uint64_t seed, Format format) {
+            Specimen s = drawn(seed, format, {2, 4, 9, 6}, 2), wide = s;
+            const auto twice = [](const Tensor& x) {
+              return reshape(stack({x, x}, 2), {x.shape(0), 2 * x.shape(1), x.shape(2), x.shape(3)});
+            };
+            wide.K = twice(s.K), wide.V = twice(s.V);
+            wide = computed(wide, [](auto& x, const Tensor& Q, const Tensor& K, const Tensor& V) {
+              return apply(right_weights(x, Q, K), V);
+            });
+            s.weights = wide.weights, s.output = wide.output, s.dQ = wide.dQ;
+            s.dK = join(reshape(wide.dK, {2, 2, 2, 9, 6})), s.dV = join(reshape(wide.dV, {2, 2, 2, 9, 6}));
+            return s;
+          }};
 }
 
-// As a framework does in mixed precision: operands and results rounded, sums in float32.
-void compute_rounded(Specimen& s, const Tensor& visible) {
-  for (Tensor* x : {&s.Q, &s.K, &s.V, &s.dO}) *x = bfloat16(*x);
-  const double c = s.scale.factor(s.Q.shape(-1), s.Tk());
-  const Tensor scores = bfloat16(scores_of(s.Q, s.K) * c);
-  s.weights = bfloat16(softmax(visible.empty() ? scores : masked(scores, visible)));
-  s.output = bfloat16(matmul(s.weights, s.V));
-  const Chain chain = chain_of(s);
-  const Tensor dP = bfloat16(chain.dP);
-  const Tensor dS = bfloat16(s.weights * (dP - row_sum(s.weights * dP)));
-  const Backward b = Chain{s.weights, dP, dS}.gradients(s, c);
-  s.dQ = bfloat16(b.dQ), s.dK = bfloat16(b.dK), s.dV = bfloat16(b.dV);
+void add_groups(std::vector<Exhibit>& all) {
+  all.push_back(grouped("gradient of one query head of the group", "one head of the group",
+                        [](const Tensor& x) { return reshape(slice(x, 2, 1, 2), {2, 2, 9, 6}); }));
+  all.push_back(grouped("mean over the group in backward", "mean over the group",
+                        [](const Tensor& x) { return mean(x, 2); }));
+  all.push_back(grouped("groups in turn in backward", "groups in turn in backward",
+                        [](const Tensor& x) { return sum(x, 1); }));
+}
+
+// What a fused kernel leaves: computed in float32, stored in the format.
+Specimen stored(Specimen s, Format format) {
+  for (Tensor* x : {&s.weights, &s.output, &s.dQ, &s.dK, &s.dV})
+    if (x->defined()) *x = rounded(*x, format);
+  return s;
 }
 
 }  // namespace
@@ -320,38 +334,12 @@ const std::vector<Exhibit>& zoo() {
   static const std::vector<Exhibit> all = [] {
     std::vector<Exhibit> exhibits;
     for (const auto& add : {add_scales, add_masks, add_hidings, add_softmaxes, add_joints, add_products,
-                            add_score_gradients, add_backwards}) add(exhibits);
+                            add_score_gradients, add_backwards, add_groups, add_wrong_inputs}) add(exhibits);
+    for (Exhibit& e : exhibits)
+      e.make = [make = e.make](std::uint64_t seed, Format format) { return stored(make(seed, format), format); };
     return exhibits;
   }();
   return all;
-}
-
-Specimen correct_layer(std::uint64_t seed, Format format, Scores scores) {
-  Rng rng(seed, 77);
-  const auto between = [&](std::int64_t low, std::int64_t high) {
-    return std::int64_t(randint(low, high + 1, {1}, rng).item());
-  };
-  const Dtype dtype = format == Format::float64 ? Dtype::float64 : Dtype::float32;
-  const std::int64_t heads = between(1, 4), T = between(2, 40), d = between(1, 24), d_v = between(1, 24);
-  const double spread = std::pow(2.0, double(scores == Scores::healthy ? between(-3, 0) : between(1, 3)));
-  Specimen s{.Q = randn({2, heads, T, d}, rng, dtype) * spread,
-             .K = randn({2, heads, T, d}, rng, dtype) * spread,
-             .V = randn({2, heads, T, d_v}, rng, dtype)};
-  s.dO = randn(s.V.shape(), rng, dtype) * std::pow(10.0, double(between(-6, 3)));
-  s.causal = between(0, 1) == 1;
-  if (between(0, 2) == 0) s.mask = rand({2, 1, T, T}, rng, Dtype::float32) < 0.7;
-  const Tensor visible = visible_in(s);
-  if (format == Format::bfloat16) {
-    compute_rounded(s, visible);
-    return s;
-  }
-  const AttentionResult r =
-      attention(s.Q, s.K, s.V, {.mask = s.mask, .return_weights = between(0, 1) == 1, .causal = s.causal});
-  const auto [dQ, dK, dV] = grad(r.output, {s.Q, s.K, s.V}, {.cotangent = s.dO});
-  s.output = r.output.detach();
-  if (r.weights.defined()) s.weights = r.weights.detach();
-  s.dQ = dQ, s.dK = dK, s.dV = dV;
-  return s;
 }
 
 }  // namespace surgeon::tests
