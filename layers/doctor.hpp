@@ -2,18 +2,20 @@
 // softmax attention and its gradient whatever the weights: a broken one proves a bug. Then diagnoses, which find the
 // mistake that explains the numbers.
 //
-// Thresholds. The unit roundoff u = 2^-p is read off the numbers (p = 53, 24, 11 or 8 bits of significand are in use;
-// the coarsest tensor counts). Running sums are kept in float32 at least, as all frameworks do: one of n products is
-// off by about sqrt(n) u_s times the sum S of their absolute values, u_s being at most 2^-24 (Higham & Mary 2019, SIAM
-// J. Sci. Comput. 41(5)). In half formats four numbers are rounded on the way from one quantity to the next: the scaled
-// query, the score, the score with its bias, the weight. Together: (8 + 4 sqrt(n)) u_s + 4 u, the step, times S. A
-// weight is off by a factor exp(step (1 + sigma)), sigma being the sum of absolute products behind its score. Errors
-// are carried along the chain number by number, from P and dP to dS, and on to dQ, dK and dV, with absolute values
-// throughout, and to each is added what numbers lose that are too small for the format. Laws that hold for any weights
-// whatever (rows sum to 1, gradients cancel, Q^T dQ = (K^T dK)^T) are not charged for errors of the weights. For whole
-// tensors, which choose between formulas, the errors of scores count by their likely size, the root of a sum of
-// squares. What a law may be missed by is thus larger than rounding explains only when something else is at work. A
-// matrix product that rounds its operands (TF32: 11 bits) must be told, since no digits of float32 numbers show it.
+// Thresholds. The unit roundoff u = 2^-p is read off the numbers (p = 53, 24, 11 or 8 bits of significand are in
+// use; the coarsest tensor counts). Running sums are kept in float32 at least, as most frameworks do: one of n
+// products is off by about sqrt(n) u_s times the sum S of their absolute values, u_s being at most 2^-24 (Higham &
+// Mary 2019, SIAM J. Sci. Comput. 41(5)). In half formats four numbers are rounded on the way from one quantity to
+// the next: the scaled query, the score, the score with its bias, the weight; and products of bfloat16 may sum in
+// bfloat16, as PyTorch's do on a CPU. Together: (8 + 4 sqrt(n)) u_s + 4 u (bfloat16: (4 + sqrt(n)) u), the step,
+// times S. A weight is off by a factor exp(step (1 + sigma)), sigma being the sum of absolute products behind its
+// score. Errors are carried along the chain number by number, from P and dP to dS, and on to dQ, dK and dV, with
+// absolute values throughout, and to each is added what numbers lose that are too small for the format. Laws that
+// hold for any weights whatever (rows sum to 1, gradients cancel, Q^T dQ = (K^T dK)^T) are not charged for errors of
+// the weights. For whole tensors, which choose between formulas, the errors of scores count by their likely size,
+// the root of a sum of squares. What a law may be missed by is thus larger than rounding explains only when
+// something else is at work. A matrix product that rounds its operands (TF32: 11 bits) must be told, since no digits
+// of float32 numbers show it.
 #pragma once
 
 #include <cstdint>

@@ -127,7 +127,7 @@ TEST_CASE("zoo: most mistakes are named from the output alone, without weights a
 }
 
 TEST_CASE("zoo: no false alarm on correct layers, in any format; of extreme ones it may say that they are saturated") {
-  const std::int64_t layers = from_environment("SURGEON_HEALTHY", 60), from = from_environment("SURGEON_FIRST_SEED", 0);
+  const std::int64_t layers = from_environment("SURGEON_HEALTHY", 40), from = from_environment("SURGEON_FIRST_SEED", 0);
   for (Format format : {Format::float32, Format::float64, Format::bfloat16, Format::float16})
     for (Scores scores : {Scores::healthy, Scores::extreme}) {
       int alarms = 0;

@@ -10,7 +10,7 @@ namespace surgeon::detail {
 // The numbers as they were stored and summed, read off their digits.
 struct Format {
   double u = 0;   // unit roundoff of what is stored: 2^-53, 2^-24, 2^-11 or 2^-8
-  double summed = 0;   // unit roundoff of running sums: float32's where u is coarser
+  double summed = 0;   // unit roundoff of running sums: float32's where u is coarser (but see step)
   double smallest = 0;   // what a number may lose that is too small for the format
 };
 Format format_of(const Specimen& specimen, int bits);   // bits: at most so many, 0: all that there are

@@ -150,7 +150,7 @@ void saturation(Findings& all, const std::vector<Head>& heads) {
     n.choosing += here.choosing, n.sharp += here.sharp, n.stuck += here.stuck;
   }
   if (n.choosing == 0 || 2 * n.sharp < n.choosing) return;
-  const bool harms = 2 * n.stuck >= n.choosing && n.choosing >= 8;
+  const bool harms = 2 * n.stuck >= n.choosing && n.choosing >= 32;
   std::string evidence = sentence(n.sharp, " of ", n.choosing, " rows have a second weight below ", u, " of the first");
   if (n.stuck > 0)
     evidence += sentence("; ", n.stuck, " are lost to float32 as well while dO prefers another key than the winner");
