@@ -162,7 +162,8 @@ void examine_sequence(Patient& p, const Specimen& one, const std::string& where)
   const auto is_dropout = [](const Finding& f) { return f.name == "dropout on"; };
   if (auto wrong = mistake_of(e, std::any_of(signs.begin(), signs.end(), is_dropout))) add_new(p.others, *wrong, where);
   for (const Finding& sign : signs) add_new(p.others, sign, where);
-  if (auto wrong = detail::backward_mistake(one, heads)) add_new(p.others, *wrong, where);
+  const int chain = p.tallies["dQ"].broken + p.tallies["dK"].broken + p.tallies["dV"].broken;
+  if (auto wrong = detail::backward_mistake(one, heads, chain)) add_new(p.others, *wrong, where);
   if (e.best == 0) leak(p, where);
 }
 

@@ -157,11 +157,11 @@ std::vector<Mistake> mistakes_in_sums() {
 
 }   // namespace
 
-std::optional<Finding> backward_mistake(const Specimen& s, const std::vector<Head>& heads) {
+std::optional<Finding> backward_mistake(const Specimen& s, const std::vector<Head>& heads, int broken_laws) {
   if (s.dO.empty() || !heads[0].explained) return {};
   const Pass p = pass_of(s, heads);
   const Judge judge = judge_of(p, heads);
-  if (judge.told <= 1) return {};
+  if (judge.told <= 1 && broken_laws == 0) return {};
   if (auto found = multiple(p, judge)) return found;
   std::optional<Finding> best;
   double least = std::min(1.0, judge.told / 4);

@@ -8,7 +8,8 @@
 
 namespace surgeon::detail {
 
-// The mistake that explains every gradient given, when the chain rule does not.
-std::optional<Finding> backward_mistake(const Specimen& sequence, const std::vector<Head>& heads);
+// The mistake that explains every gradient given, when the chain rule does not: its laws are broken, or whole tensors
+// are further off than rounding makes likely.
+std::optional<Finding> backward_mistake(const Specimen& sequence, const std::vector<Head>& heads, int broken_laws);
 
 }   // namespace surgeon::detail
