@@ -73,15 +73,17 @@ struct Knobs {
 // A checkpoint, or a run folder with its last one.
 void read_checkpoint(Knobs& k) {
   k.files.may_be_missing = !k.checkpoint.empty();
-  if (k.checkpoint.empty()) return;
-  std::filesystem::path path = k.checkpoint;
+  const bool asked = !k.checkpoint.empty();   // or a run is examined, whose checkpoint it is
+  if (!asked && k.files.checkpoint.empty()) return;
+  std::filesystem::path path = asked ? k.checkpoint : k.files.checkpoint.string();
   if (std::filesystem::is_directory(path)) path /= "checkpoints/last.safetensors";
   k.state = load_safetensors(path).tensors;
   for (const auto& [name, x] : k.state)
     if (name.ends_with("optimizer/step") && x.size() > 0) k.adam.steps = std::int64_t(max(x.to(Dtype::float64)).item());
   const auto is_moment = [](const auto& entry) { return entry.first.find("exp_avg_sq.") != std::string::npos; };
-  if (std::none_of(k.state.begin(), k.state.end(), is_moment))
-    throw UsageError(path.string() + ": has no moments of Adam, tensors named exp_avg_sq.NAME");
+  if (std::any_of(k.state.begin(), k.state.end(), is_moment)) return;
+  if (asked) throw UsageError(path.string() + ": has no moments of Adam, tensors named exp_avg_sq.NAME");
+  k.state = {};
 }
 
 void options(Options& o, Knobs& k) {
@@ -125,7 +127,7 @@ void run(Lab& lab, const Knobs& k) {
   lab.result("findings", std::int64_t(all.size()));
   lab.result("observations", std::int64_t(observations.size()));
   lab.result("laws_that_hold", std::int64_t(held));
-  if (k.files.specimens.empty())
+  if (subject.layers.empty())
     lab.verdict(observations.empty() ? "No key bias is moved by rounding noise."
                                      : "Key biases drift; attention does not notice, but their numbers grow.");
   else lab.verdict(verdict(all, held));

@@ -125,6 +125,7 @@ void take_runs(SpecimenFiles& f, const std::vector<std::pair<std::string, fs::pa
   Tensor given;
   if (!f.weights.input.empty()) given = load_tokens(f.weights.input, {.fewest = 2, .most = task.tokens, .vocabulary = task.vocabulary});
   const Batch batch = batch_for(*runs[0].second, given);
+  f.checkpoint = checkpoints[0].second;
   f.sequences = batch.tokens.shape(0), f.keys = batch.tokens.shape(1);
   f.subject = [runs, batch, where = f.file](Lab&) { return watched(runs, batch, where); };
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <string>
 #include <vector>
@@ -34,6 +35,7 @@ struct SpecimenFiles {
 
   // Known when the options are checked, before there is a run folder.
   std::int64_t sequences = 0, keys = 0;    // the fewest and those of the first layer
+  std::filesystem::path checkpoint = {};   // of a run
   std::vector<std::string> ignored = {};   // a sentence for each tensor that is not used
   std::function<Subject(Lab&)> subject = {};   // runs the model, if there is one
 };
