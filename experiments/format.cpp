@@ -1,6 +1,7 @@
 #include "experiments/format.hpp"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
 #include <cstdint>
 #include <sstream>
@@ -105,6 +106,22 @@ std::string shortened(const std::string& text, std::size_t most) {
   for (std::size_t letters = 0; letters <= most * 2 / 3 - 3; ++end) letters += starts(end);
   for (std::size_t letters = 0; letters < most / 3; letters += starts(begin)) --begin;
   return text.substr(0, end - 1) + "..." + text.substr(begin);
+}
+
+std::string shell_word(const std::string& text) {
+  const auto plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || (c & 0x80) || std::string("_-./:=,+@%").find(c) != std::string::npos;
+  };
+  const bool shown = printable(text) == text;
+  if (shown && !text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string word = shown ? "'" : "$'";
+  for (char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    if (shown) word += c == '\'' ? "'\\''" : std::string(1, c);
+    else if (c == '\'' || c == '\\') word += std::string("\\") + c;
+    else word += byte < 0x20 || byte >= 0x7f ? fmt::format("\\{:03o}", byte) : std::string(1, c);
+  }
+  return word + "'";
 }
 
 std::string csv_field(const std::string& text) {

@@ -23,6 +23,8 @@ std::string printable(const std::string& text);
 std::string printable_lines(const std::string& text);
 // At most so many characters: of longer ones the beginning and the end.
 std::string shortened(const std::string& text, std::size_t most);
+// One word for a shell: in quotes where it needs them, characters that a terminal would obey as \033.
+std::string shell_word(const std::string& text);
 std::string csv_field(const std::string& text);               // in quotes where CSV needs them (RFC 4180)
 
 }  // namespace surgeon

@@ -119,6 +119,11 @@ void Lab::print(const std::string& text) {
   state_->tell(shown, shown);
 }
 
+std::string Lab::command(const std::string& words, const std::filesystem::path& path) const {
+  const bool like_option = path.string().starts_with("-");
+  return state_->plan.program + " " + words + " " + shell_word((like_option ? "./" : "") + path.string());
+}
+
 void Lab::say(const std::string& text) { print(wrap(text) + "\n"); }
 
 void Lab::show(const Table& table) {

@@ -134,6 +134,9 @@ class Lab {
   void say(const std::string& text);                             // wrapped to 80 columns
   void show(const Table& table);
   void print(const std::string& text);                           // as it is
+  // A command that the reader may copy, such as "surgeon train --resume 'my run'": the program's name, these words as
+  // they are, and a path, in quotes where a shell needs them. For print().
+  std::string command(const std::string& words, const std::filesystem::path& path) const;
   void verdict(const std::string& sentence);                     // what it all means; also in summary.json
   // A claim of the experiment about its own numbers. One that fails is reported and makes the exit code 1.
   bool check(bool holds, const std::string& claim);

@@ -194,8 +194,8 @@ class Run {
 
   [[noreturn]] void stop() {
     if (saved_at_ != trainer_.done()) save();
-    lab_.print(fmt::format("Stopped after step {}. To go on:\n  surgeon train --resume {}\n", trainer_.done(),
-                           lab_.folder().string()));
+    lab_.print(fmt::format("Stopped after step {}. To go on:\n  {}\n", trainer_.done(),
+                           lab_.command("train --resume", lab_.folder())));
     throw Interrupted();
   }
 

@@ -15,12 +15,16 @@ void write_file(const std::filesystem::path& path, std::string_view bytes, Sync 
 
 std::string read_file(const std::filesystem::path& path, std::uint64_t most) {
   const detail::OldFile file(path);
-  // One byte more than expected, to see the end; sizes may be said wrongly, as in /proc, or change meanwhile.
-  std::string bytes(std::size_t(std::min(file.size(), most)) + 1, '\0');
+  const auto check = [&](std::uint64_t size) {
+    if (size > most) detail::fail(path, "has more than ", most, " bytes");
+  };
+  check(file.size());
+  // One byte more than expected, to see the end; sizes may be said too small, as in /proc, or change meanwhile.
+  std::string bytes(std::size_t(file.size()) + 1, '\0');
   std::size_t have = 0;
   while (const std::size_t got = file.read_some(have, &bytes[have], bytes.size() - have)) {
     have += got;
-    if (have > most) detail::fail(path, "has more than ", most, " bytes");
+    check(have);
     if (have == bytes.size()) bytes.resize(std::size_t(std::min<std::uint64_t>(2 * have + 4096, most + 1)));
   }
   bytes.resize(have);

@@ -96,7 +96,8 @@ TEST_CASE("a gnuplot that hangs is stopped, with all it started; at once when th
   CHECK(patient.finish() == std::vector<std::string>{"figure f: gnuplot took too long and was stopped"});
   const auto start = std::chrono::steady_clock::now();
   hurried.start(figure, ".");
-  CHECK(hurried.finish([] { return true; }).size() == 1);
+  hurried.start({.name = "g", .panels = {LineChart{}}}, ".");
+  CHECK(hurried.finish([] { return true; }) == std::vector<std::string>{"figures f, g: gnuplot was stopped"});
   CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(20));
   // What it had started has ended too; nobody may have asked yet how.
   const std::string stat = "/proc/" + words_of(contents("pid")).at(0) + "/stat";

@@ -52,6 +52,18 @@ int in_child(const Body& body) {
   return status;
 }
 
+// What a shell makes of a command line.
+std::vector<std::string> split_by_shell(const std::string& line) {
+  write_bytes("line.sh", "set -- " + line + "\nprintf '%s\\0' \"$@\" > words\n");
+  REQUIRE(std::system("bash line.sh") == 0);
+  std::vector<std::string> words(1);
+  for (char c : contents("words"))
+    if (c == '\0') words.emplace_back();
+    else words.back() += c;
+  words.pop_back();
+  return words;
+}
+
 }  // namespace
 
 TEST_SUITE("runs") {
@@ -245,6 +257,23 @@ TEST_CASE("words: control characters, turned writing and bytes that are no UTF-8
   CHECK_FALSE(has(said.out + said.err + contents("a\x1b[1m/run.log").substr(100), "\x1b[2J"));
   CHECK(has(said.out, "cell \\x1b[2J\\x0aline"));
   CHECK(has(said.out, "Results in a\\x1b[1m\n"));
+}
+
+TEST_CASE("a command that is printed, or kept in config.json, may be copied, whatever the folder is called") {
+  const Elsewhere e;
+  for (const std::string name : {"plain", "two words", "it's", "-x", "$(touch harm)", "a\nb;c", "\x1b[31m'\\", "\xff z",
+                                 "s\xc3\xbc\xc3\x9f", "~", "*", "a=b#c!d"}) {
+    CAPTURE(shell_word(name));
+    const Experiment one = small([](Lab& lab) { lab.print("  " + lab.command("go --on", lab.folder()) + "\n"); });
+    const Said said = surgeon_says({"small", "--out=" + name}, {one});
+    REQUIRE_MESSAGE(said.exit == 0, said.err);
+    const std::string path = (name == "-x" ? "./" : "") + name;
+    const std::string line = said.out.substr(0, said.out.find('\n'));   // control characters are not in it
+    CHECK(split_by_shell(line) == std::vector<std::string>{"surgeon", "go", "--on", path});
+    const std::string typed = json::parse(contents(fs::path(name) / "config.json"))["typed"].get<std::string>();
+    CHECK(split_by_shell(typed) == std::vector<std::string>{"surgeon", "small", "--out=" + name});
+  }
+  CHECK_FALSE(fs::exists("harm"));
 }
 
 TEST_CASE("SURGEON_SIMD: a level that there is not is refused with those that there are") {

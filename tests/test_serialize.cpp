@@ -5,6 +5,7 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <ctime>
 #include <stdexcept>
 
 #include "framework/framework.hpp"
@@ -233,6 +234,31 @@ TEST_SUITE("serialize") {
     CHECK(two("[0,4]", "[4,8]", "\\u0061") == "the header has \"a\" twice");
     const std::string twice = R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
     CHECK(refusal_of(tensors_of, folder / "x", header_and(twice, "12345678")) == "the header has \"dtype\" twice");
+  }
+
+  TEST_CASE("safetensors: long headers take time in proportion, in whatever order their names are") {
+    const Folder folder;
+    // Seconds to read n tensors and as many texts, whose names come in the order that the factor makes.
+    const auto seconds = [&](std::uint64_t n, std::uint64_t factor) {
+      const auto name = [&](std::uint64_t i) { return std::to_string(1'000'000 + i * factor % n); };
+      std::string header = "{\"__metadata__\":{";
+      for (std::uint64_t i = 0; i < 8 * n; ++i)
+        header += (i ? ",\"" : "\"") + std::to_string(10'000'000 + i * factor % (8 * n)) + "\":\"text\"";
+      header += "}";
+      for (std::uint64_t i = 0; i < n; ++i)
+        header += ",\"" + name(i) + R"(":{"dtype":"BOOL","shape":[1],"data_offsets":[)" + std::to_string(i) + "," +
+                  std::to_string(i + 1) + "]}";
+      write_bytes(folder / "x", header_and(header + "}", std::string(n, '\0')));
+      const std::clock_t before = std::clock();
+      const TensorFile file = load_safetensors(folder / "x");
+      const double taken = double(std::clock() - before) / CLOCKS_PER_SEC;
+      CHECK(file.tensors.size() == n);
+      CHECK(file.metadata.size() == 8 * n);
+      return taken;
+    };
+    const double small = seconds(10'000, 1), large = seconds(80'000, 1), mixed = seconds(80'000, 77'777);
+    CHECK(large < 24 * small);   // eight times as many; quadratic would be 64
+    CHECK(mixed < 4 * large);
   }
 
   TEST_CASE("safetensors: a checksum that is not ours to move is noticed") {

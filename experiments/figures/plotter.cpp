@@ -14,6 +14,7 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "experiments/figures.hpp"
 #include "experiments/figures/gnuplot.hpp"
@@ -122,7 +123,7 @@ void Plotter::start(const Figure& figure, const fs::path& folder) {
   for (const auto& path : {job.script, job.errors}) fs::remove(path, ignored);
 }
 
-// What went wrong, "" when nothing did: then the figure is in place, all of it.
+// What went wrong, "" when nothing did: then the figure is in place, all of it; or when gnuplot was stopped.
 std::string Plotter::outcome_of(const Job& job, bool ended, int status) const {
   const std::string said = text_of(job.errors);
   std::error_code error, ignored;
@@ -133,20 +134,23 @@ std::string Plotter::outcome_of(const Job& job, bool ended, int status) const {
     fs::remove(out.hidden, ignored);
   }
   for (const auto& path : {job.script, job.errors}) fs::remove(path, ignored);
-  if (!ended) return fmt::format("figure {}: gnuplot took too long and was stopped", job.name);
-  if (whole && !error) return "";
+  if (!ended || (whole && !error)) return "";
   return fmt::format("figure {}: gnuplot failed{}{}", job.name, said.empty() ? "" : ": ", said);
 }
 
 std::vector<std::string> Plotter::finish(const std::function<bool()>& hurry) {
   Clock::time_point until = Clock::now() + patience_;
+  std::vector<std::string> stopped;   // in one line: where one hangs, all do
   for (const Job& job : jobs_) {
     int status = 0;
     const bool ended = wait_for(job.process, status, until, hurry);
-    if (!ended) stop(job.process);
+    if (!ended) stop(job.process), stopped.push_back(job.name);
     if (std::string failure = outcome_of(job, ended, status); !failure.empty()) failures_.push_back(std::move(failure));
   }
   jobs_.clear();
+  if (!stopped.empty())
+    failures_.push_back(fmt::format("figure{} {}: gnuplot {}was stopped", stopped.size() == 1 ? "" : "s",
+                                    fmt::join(stopped, ", "), hurry && hurry() ? "" : "took too long and "));
   const auto shown = std::min<std::ptrdiff_t>(std::ssize(not_in_fonts_), 8);
   if (!not_in_fonts_.empty())
     failures_.push_back(fmt::format("no font has {}{}: � stands for what is missing in the PNG and PDF figures",

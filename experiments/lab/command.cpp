@@ -122,7 +122,8 @@ Outcome outcome_of(Prepared& p, Session& session) {
 Outcome run(const Program& program, Prepared& p, const Terminal& terminal, const std::string& typed,
             NewFolder& folder) {
   const ThreadsGuard threads_here(int(p.settings.threads));
-  Session session(p.settings, terminal, {p.experiment->name, typed, values_of({&p.own, &p.common}), folder.path()});
+  Session session(p.settings, terminal,
+                  {program.name, p.experiment->name, typed, values_of({&p.own, &p.common}), folder.path()});
   folder.begun();
   Outcome outcome = outcome_of(p, session);
   session.finish_figures();
@@ -225,7 +226,7 @@ int run_all(const Program& program, const Words& words, std::ostream& out, std::
   const CatchSignals guard;
   NewFolder folder(settings, "all");
   const std::string typed = typed_line(program, "all", words);
-  Session session(settings, terminal, {"all", typed, values_of({&common.options}), folder.path()});
+  Session session(settings, terminal, {program.name, "all", typed, values_of({&common.options}), folder.path()});
   folder.begun();
   const Together all = run_each(program, prepared, terminal, typed, settings, folder);
   const char* status = all.exit == done ? "done" : Lab::interrupted() ? "aborted" : "failed";

@@ -42,6 +42,7 @@ struct Terminal {
 
 // What a run is, before it starts.
 struct Plan {
+  std::string program;
   std::string experiment;
   std::string typed;                 // the command line, as one could type it again
   Json config;                       // every option with its value

@@ -24,19 +24,11 @@ std::string key_of(const std::string& name) {
   return key;
 }
 
-std::string in_quotes(const std::string& word) {
-  const bool plain = !word.empty() && word.find_first_of(" \t\n'\"\\$*?&;|<>()#~`!{}[]") == std::string::npos;
-  if (plain) return word;
-  std::string text = "'";
-  for (char c : word) text += c == '\'' ? "'\\''" : std::string(1, c);
-  return text + "'";
-}
-
 }  // namespace
 
 std::string typed_line(const Program& program, const std::string& first, const Words& rest) {
   std::string line = program.name + " " + first;
-  for (const std::string& word : rest) line += " " + in_quotes(word);
+  for (const std::string& word : rest) line += " " + shell_word(word);
   return line;
 }
 

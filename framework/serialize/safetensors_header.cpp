@@ -1,7 +1,9 @@
-// The header's text comes from anywhere. It is read event by event: nlohmann's tree with a callback takes quadratic time.
+// The header's text comes from anywhere. It is read event by event: nlohmann's tree with a callback takes quadratic
+// time.
 #include "framework/serialize/safetensors_header.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <limits>
 #include <optional>
 #include <stdexcept>
@@ -33,11 +35,16 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   std::vector<SafetensorsEntry> take_entries() {
     std::sort(names_.begin(), names_.end());
     const auto twin = std::adjacent_find(names_.begin(), names_.end());
-    if (twin != names_.end()) fail(file_.path(), "the header has ", json_text(*twin), " twice");
+    if (twin != names_.end()) twice(*twin);
     return std::move(entries_);
   }
+  // Sorted first: a million keys in any order, put into a map one by one, would miss the cache at every step.
   Metadata take_metadata() {
-    return std::move(metadata_);
+    std::sort(texts_.begin(), texts_.end());
+    const auto twin = std::adjacent_find(texts_.begin(), texts_.end(),
+                                         [](const auto& a, const auto& b) { return a.first == b.first; });
+    if (twin != texts_.end()) twice(twin->first);
+    return {std::move_iterator(texts_.begin()), std::move_iterator(texts_.end())};
   }
 
   bool start_object(std::size_t) override {
@@ -55,14 +62,15 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     return true;
   }
   bool key(std::string& key) override {
-    if (key.size() > longest_name) fail(file_.path(), "the header has a name of ", key.size(), " bytes; at most ", longest_name, " are read");
+    if (key.size() > longest_name)
+      fail(file_.path(), "the header has a name of ", key.size(), " bytes; at most ", longest_name, " are read");
     if (depth_ == 1) begin_name(key);
-    else if (in_metadata_) begin_text(key);
+    else if (in_metadata_) texts_.emplace_back(std::move(key), "");
     else begin_part(key);
     return true;
   }
   bool string(std::string& text) override {
-    if (in_metadata_ && depth_ == 2) text_->second = std::move(text);
+    if (in_metadata_ && depth_ == 2) texts_.back().second = std::move(text);
     else if (depth_ == 2 && place_ == Place::dtype) parts_.dtype = std::move(text);
     else wrong_value();
     return true;
@@ -107,16 +115,13 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     place_ = key == "__metadata__" ? Place::metadata : Place::none;
     if (place_ == Place::none) entries_.push_back({std::move(key)});
   }
-  void begin_text(std::string& key) {   // keys in their order find their places at the end at once
-    const std::size_t before = metadata_.size();
-    text_ = metadata_.try_emplace(metadata_.end(), std::move(key));
-    if (metadata_.size() == before) fail(file_.path(), "the header has ", json_text(text_->first), " twice");
-  }
   void begin_part(const std::string& key) {
-    place_ = key == "dtype" ? Place::dtype : key == "shape" ? Place::shape : key == "data_offsets" ? Place::offsets : Place::none;
+    place_ = key == "dtype"          ? Place::dtype
+             : key == "shape"        ? Place::shape
+             : key == "data_offsets" ? Place::offsets
+                                     : Place::none;
     if (place_ == Place::none) not_described();
-    const bool twice = place_ == Place::dtype ? parts_.dtype.has_value() : list().has_value();
-    if (twice) fail(file_.path(), "the header has ", json_text(key), " twice");
+    if (place_ == Place::dtype ? parts_.dtype.has_value() : list().has_value()) twice(key);
   }
   std::optional<Numbers>& list() { return place_ == Place::shape ? parts_.shape : parts_.offsets; }
   const char* place_name() const { return place_ == Place::shape ? "shape" : "data_offsets"; }
@@ -144,6 +149,9 @@ class HeaderReader final : public nlohmann::json_sax<json> {
     fail(file_.path(), "tensor ", json_text(entries_.back().name), ": ", parts...);
   }
   [[noreturn]] void not_described() const { wrong("must be described by dtype, shape and data_offsets alone"); }
+  [[noreturn]] void twice(const std::string& key) const {
+    fail(file_.path(), "the header has ", json_text(key), " twice");
+  }
   [[noreturn]] void too_deep() const { fail(file_.path(), "the header is nested too deeply"); }
   // A value of the wrong kind where the header stands now.
   [[noreturn]] void wrong_value() const {
@@ -159,8 +167,7 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   const OldFile& file_;
   std::vector<SafetensorsEntry> entries_;
   std::vector<std::string> names_;
-  Metadata metadata_;
-  Metadata::iterator text_ = {};   // of the metadata's newest key
+  std::vector<std::pair<std::string, std::string>> texts_;   // of the metadata
   Parts parts_;
   Place place_ = Place::none;
   int depth_ = 0;
