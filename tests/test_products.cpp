@@ -83,4 +83,15 @@ TEST_SUITE("products") {
     CHECK_THROWS_WITH_AS(linear(ones({2, 3}), ones({9, 3})), "linear: a row of 9 numbers is longer than the 8 that BLAS "
                          "can take", std::length_error);
   }
+
+  TEST_CASE("LAPACK's callers refuse what it cannot count") {
+    const LowLimit limit(8);
+    CHECK_THROWS_WITH_AS(singular_values(ones({2, 9})), "singular_values: [2, 9]: LAPACK counts to 8 only",
+                         std::length_error);
+    CHECK_THROWS_WITH_AS(solve(eye(2), ones({2, 9})), "solve: [2, 9]: LAPACK counts to 8 only", std::length_error);
+    for (const auto& op : {inverse, cholesky}) CHECK_THROWS_AS(op(eye(9)), std::length_error);
+    CHECK_THROWS_AS(svd(ones({9, 2})), std::length_error);
+    CHECK_THROWS_AS(slogdet(eye(9)), std::length_error);
+    CHECK_THROWS_AS(eigh(eye(9)), std::length_error);
+  }
 }

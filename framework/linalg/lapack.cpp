@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstddef>
 #include <exception>
-#include <limits>
 #include <stdexcept>
 #include <tuple>
 #include <vector>
@@ -47,9 +46,14 @@ std::string place(const Shape& shape, Size i) {
   return to_string(index);
 }
 
+void require_countable(const char* op, const Tensor& a) {
+  const Size most = kernels::largest_blas_size.load();
+  require<std::length_error>(std::max(a.shape(-1), a.shape(-2)) <= most, op, ": ", a.shape(), ": LAPACK counts to ",
+                             most, " only");
+}
+
 void require_finite(const char* op, const Tensor& a) {
-  require<std::length_error>(std::max(a.shape(-1), a.shape(-2)) <= std::numeric_limits<int>::max(), op, ": ", a.shape(),
-                             ": LAPACK counts to 2^31 - 1 only");
+  require_countable(op, a);
   detail::visit_floating(a.dtype(), [&]<class T>(T) {
     const T* values = data<T>(a);
     const T* bad = std::find_if(values, values + a.size(), [](T v) { return !std::isfinite(v); });
@@ -209,6 +213,7 @@ Tensor cholesky(const char* op, const Tensor& a) {
 
 Tensor solve(const char* op, const Tensor& a, const Tensor& b) {
   require_finite(op, a);
+  require_countable(op, b);
   const Size n = b.shape(-2), k = b.shape(-1);
   const Tensor x = make(b.shape(), b.dtype());
   if (x.size() == 0) return x;
@@ -238,6 +243,7 @@ Tensor inverse(const char* op, const Tensor& a) {
 }
 
 Slogdet slogdet(const char* op, const Tensor& a) {
+  require_countable(op, a);
   require_finite(op, a);
   const Size n = a.shape(-1);
   const Slogdet made{make(batch_of(a), a.dtype()), make(batch_of(a), a.dtype())};
