@@ -72,6 +72,7 @@ int main(int count, char** words) try {
   open_standard_streams();
   spin_less(words);
   std::signal(SIGPIPE, SIG_IGN);   // a reader that goes away must not end the run
+  std::signal(SIGXFSZ, SIG_IGN);   // past `ulimit -f` a file cannot be written; that is said, like any other reason
   return surgeon::surgeon_command(surgeon::all_experiments(), {words + 1, words + count}, std::cout, std::cerr);
 } catch (const std::bad_alloc&) {
   std::fputs("surgeon: out of memory\n", stderr);

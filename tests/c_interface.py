@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """experiments/surgeon.py against NumPy's own arithmetic, and PyTorch's double backward when it is installed. Exit 77
 without NumPy."""
+import multiprocessing
 import pathlib
 import subprocess
 import sys
@@ -124,6 +125,18 @@ def test_other_threads_run():   # the GIL is released during a call
     helper.join()
     during = [t for t in ticks if start < t < end]
     assert len(during) > 10, (len(during), end - start)
+
+
+def gradients(x):
+    return surgeon.attention_vjp(x, x, x, x, causal=True)
+
+
+def test_forked_children_work():   # on one thread, with the same bits; OpenMP alone would wait for ever
+    x = random.standard_normal((1, 4, 300, 32)).astype(np.float32)
+    before = gradients(x)
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        for found in pool.map_async(gradients, [x] * 4).get(timeout=60):
+            assert all((found[name] == before[name]).all() for name in before)
 
 
 for name, test in list(globals().items()):

@@ -50,6 +50,11 @@ for pair in INT:130 TERM:143 HUP:129; do
   check "$signal: one line" one_line err
 done
 
+# ---- Files that may not grow: said, like a full disk
+(ulimit -f 1 && "$surgeon" attention --quiet --out small) 2> err
+check "exit 1 past ulimit -f" test $? = 1
+check "one line past ulimit -f" one_line err
+
 # ---- Little memory: done, or one line; never an endless wait in OpenBLAS
 if [ "${2-}" != no-limits ]; then   # sanitizers need all the room there is
   for limit in 80000 120000 160000 200000 250000 300000 400000; do

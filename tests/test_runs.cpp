@@ -17,6 +17,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "experiments/figures.hpp"
 #include "experiments/run_folder.hpp"
 #include "tests/command.hpp"
 
@@ -204,6 +205,27 @@ TEST_CASE("a disk without room leaves no folder") {
   CHECK(fs::exists("a/summary.json"));   // what lay there before is not ours to remove
 }
 
+TEST_CASE("a disk that fills up in the middle: one line, the folder says failed, and no half of a file stays") {
+  const Elsewhere e;
+  // What is too long for the disk: a figure's script, the rows, the summary.
+  const std::vector<std::function<void(Lab&)>> bodies = {
+      [](Lab& lab) { lab.draw({.name = "f", .panels = {LineChart{}}}); },
+      [](Lab& lab) { for (int i = 0; i < 1000; ++i) lab.row({{"a", 1.0}}); },
+      [](Lab& lab) { lab.result("text", std::string(3000, 'x')); }};
+  for (const auto& body : bodies) {
+    const int ended = in_child([&] {
+      ::signal(SIGXFSZ, SIG_IGN);
+      const rlimit little{2000, 2000};
+      ::setrlimit(RLIMIT_FSIZE, &little);
+      const Said said = surgeon_says({"small", "--out", "a", "--force"}, {small(body)});
+      return said.exit == 1 && lines(said.err) == 1 ? 0 : 1;
+    });
+    CHECK(ended == 0);
+    CHECK(status_in("a") == "failed");
+    for (const auto& entry : fs::recursive_directory_iterator("a")) CHECK(entry.path().extension() != ".tmp");
+  }
+}
+
 TEST_CASE("Findings: the run is done, the exit code is 3, nothing is said on stderr") {
   const Elsewhere e;
   const Said said = surgeon_says({"small", "--out", "a"}, {small([](Lab&) { throw Findings(); })});
@@ -348,6 +370,10 @@ TEST_CASE("--config: TOML as TOML is; what is not, is refused with its line") {
            {"[one.two]\nlist = 1", "line 1: a section inside [one]"}, {"[[one]]\nlist = 1", "line 1: one is neither"},
            {"\n\nlist = 'x'", "line 3: --list: \"x\" is not a whole number"},
            {"lst = 1", "line 1: unknown option lst; did you mean --list?"},
+           {"\nconfig = 'other.toml'", "line 2: config belongs on the command line"},
+           {"[one]\nhelp = true", "line 2: help belongs on the command line"},
+           {"text = \"a\\u0000b\"", "line 1: text holds the character U+0000"},
+           {"\"te\\u0000xt\" = 1", "line 1: a name holds the character U+0000"},
            {"quite_unknown = 1", "unknown option quite_unknown"},
            {"[ome]\nlist = 1", "line 2: unknown section [ome]; did you mean one?"},
            {std::string(2'000'000, '#'), "has more than 1048576 bytes"}}) {

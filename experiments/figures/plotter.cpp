@@ -41,7 +41,7 @@ int spawn(int& process, const fs::path& script, const fs::path& errors) {
   posix_spawnattr_init(&attributes);
   sigset_t usual;
   sigemptyset(&usual);
-  sigaddset(&usual, SIGPIPE);   // which we ignore
+  for (const int ignored : {SIGPIPE, SIGXFSZ}) sigaddset(&usual, ignored);   // by us
   posix_spawnattr_setsigdefault(&attributes, &usual);
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
@@ -99,7 +99,10 @@ void Plotter::write_script(const Figure& figure, const fs::path& folder, Job& jo
   not_in_fonts_.insert(without_font.begin(), without_font.end());
   std::ofstream script(job.script);
   script << gnuplot_script(figure, drawing_.size, files, without_font) << std::flush;
-  if (!script) throw IoError(fmt::format("{}: cannot write figure {} to it", folder.string(), figure.name));
+  if (script) return;
+  std::error_code ignored;
+  fs::remove(job.script, ignored);
+  throw IoError(fmt::format("{}: cannot write figure {} to it", folder.string(), figure.name));
 }
 
 void Plotter::start(const Figure& figure, const fs::path& folder) {

@@ -20,7 +20,10 @@ constexpr std::uint64_t largest = 1 << 20;
 
 // A number, a truth value or a text.
 std::string text_of(const std::string& path, const std::string& name, const toml::node& node) {
-  if (const auto* text = node.as_string()) return text->get();
+  if (const auto* text = node.as_string()) {
+    if (text->get().find('\0') != std::string::npos) refuse(path, node.source(), name + " holds the character U+0000");
+    return text->get();
+  }
   if (const auto* whole = node.as_integer()) return fmt::format("{}", whole->get());
   if (const auto* real = node.as_floating_point()) return fmt::format("{}", real->get());
   if (const auto* truth = node.as_boolean()) return truth->get() ? "true" : "false";
@@ -42,6 +45,7 @@ void add_keys(const std::string& path, const std::string& section, const toml::t
               std::vector<Setting>& settings) {
   for (const auto& [key, node] : table) {
     const std::string name(key.str());
+    if (name.find('\0') != std::string::npos) refuse(path, node.source(), "a name holds the character U+0000");
     const toml::table* inner = node.as_table();
     if (inner && !section.empty()) refuse(path, node.source(), "a section inside [" + section + "]");
     if (inner) add_keys(path, name, *inner, settings);

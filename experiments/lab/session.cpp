@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "experiments/lab/build_info.hpp"
+#include "framework/errors.hpp"
 #include "framework/machine.hpp"
 #include "framework/serialize.hpp"
 
@@ -115,8 +116,16 @@ std::string Session::finish(const std::string& status, const std::string& error,
                   {"checks", s.checks}, {"verdict", s.verdicts}, {"status", status}};
   summary.update(more);
   const std::string text = json_text(summary);
-  lab_.settle();
-  write_file(lab_.file("summary.json"), text);
+  try {
+    lab_.settle();
+    write_file(lab_.file("summary.json"), text);
+  } catch (const IoError& failure) {
+    try {   // a full disk may have room for this
+      write_file(lab_.file("meta.json"), indented(meta("failed", error.empty() ? failure.what() : error)));
+    } catch (const std::exception&) {   // or the folder is gone
+    }
+    throw;
+  }
   s.log_line(fmt::format("{}  {}{}{}", timestamp(), status, error.empty() ? "" : ": ", printable(error)));
   write_file(lab_.file("meta.json"), indented(meta(status, error)));   // last: what it says is there
   return text;

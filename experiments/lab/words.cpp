@@ -145,6 +145,7 @@ std::vector<Given> read_file(const std::vector<Options*>& all, const std::string
       throw UsageError(fmt::format("{}{} has a value already, in line {}", where, as_typed(setting.name),
                                    first->second));
     if (!setting.section.empty() && setting.section != experiment) continue;
+    if (key == "config" || key == "help") throw UsageError(where + key + " belongs on the command line");
     Options::Entry* entry = find(all, key);
     if (entry) (setting.section.empty() ? top : own).push_back({entry, setting.text, where});
     else if (!setting.section.empty() || !known_to_some(program, key))
