@@ -6,6 +6,7 @@
 
 #include "framework/framework.hpp"
 #include "framework/kernels/gemm.hpp"
+#include "framework/linalg.hpp"
 #include "framework/machine.hpp"
 
 using namespace surgeon;
@@ -86,12 +87,12 @@ TEST_SUITE("products") {
 
   TEST_CASE("LAPACK's callers refuse what it cannot count") {
     const LowLimit limit(8);
-    CHECK_THROWS_WITH_AS(singular_values(ones({2, 9})), "singular_values: [2, 9]: LAPACK counts to 8 only",
+    CHECK_THROWS_WITH_AS(linalg::singular_values(ones({2, 9})), "singular_values: [2, 9]: LAPACK counts to 8 only",
                          std::length_error);
-    CHECK_THROWS_WITH_AS(solve(eye(2), ones({2, 9})), "solve: [2, 9]: LAPACK counts to 8 only", std::length_error);
-    for (const auto& op : {inverse, cholesky}) CHECK_THROWS_AS(op(eye(9)), std::length_error);
-    CHECK_THROWS_AS(svd(ones({9, 2})), std::length_error);
-    CHECK_THROWS_AS(slogdet(eye(9)), std::length_error);
-    CHECK_THROWS_AS(eigh(eye(9)), std::length_error);
+    CHECK_THROWS_WITH_AS(linalg::solve(eye(2), ones({2, 9})), "solve: [2, 9]: LAPACK counts to 8 only", std::length_error);
+    for (const auto& op : {linalg::inverse, linalg::cholesky}) CHECK_THROWS_AS(op(eye(9)), std::length_error);
+    CHECK_THROWS_AS(linalg::svd(ones({9, 2})), std::length_error);
+    CHECK_THROWS_AS(linalg::slogdet(eye(9)), std::length_error);
+    CHECK_THROWS_AS(linalg::eigh(eye(9)), std::length_error);
   }
 }
