@@ -110,7 +110,8 @@ std::string shortened(const std::string& text, std::size_t most) {
 
 std::string shell_word(const std::string& text) {
   const auto plain = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || (c & 0x80) || std::string("_-./:=,+@%").find(c) != std::string::npos;
+    const bool letter = std::isalnum(static_cast<unsigned char>(c)) || (c & 0x80);
+    return letter || std::string("_-./:=,+@%").find(c) != std::string::npos;
   };
   const bool shown = printable(text) == text;
   if (shown && !text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;

@@ -89,7 +89,8 @@ TEST_SUITE("products") {
     const LowLimit limit(8);
     CHECK_THROWS_WITH_AS(linalg::singular_values(ones({2, 9})), "singular_values: [2, 9]: LAPACK counts to 8 only",
                          std::length_error);
-    CHECK_THROWS_WITH_AS(linalg::solve(eye(2), ones({2, 9})), "solve: [2, 9]: LAPACK counts to 8 only", std::length_error);
+    CHECK_THROWS_WITH_AS(linalg::solve(eye(2), ones({2, 9})), "solve: [2, 9]: LAPACK counts to 8 only",
+                         std::length_error);
     for (const auto& op : {linalg::inverse, linalg::cholesky}) CHECK_THROWS_AS(op(eye(9)), std::length_error);
     CHECK_THROWS_AS(linalg::svd(ones({9, 2})), std::length_error);
     CHECK_THROWS_AS(linalg::slogdet(eye(9)), std::length_error);
