@@ -151,11 +151,17 @@ bool Lab::check(bool holds, const std::string& claim) {
 }
 
 void Lab::warn(const std::string& text) {
+  constexpr std::size_t most = 20;   // on the terminal
   if (!state_->warned.insert(text).second) return;
-  const std::string shown = shortened(printable("warning: " + text), longest_line);
+  const auto as_line = [](const std::string& sentence) {
+    return shortened(printable("warning: " + sentence), longest_line);
+  };
   state_->clear_progress();
-  state_->log_line(shown);
-  state_->terminal.err << wrap(shown) << "\n" << std::flush;
+  state_->log_line(as_line(text));
+  const std::size_t so_far = state_->warned.size();
+  if (so_far > most + 1) return;
+  const std::string more = "more warnings are in " + (folder_ / "run.log").string();
+  state_->terminal.err << wrap(as_line(so_far > most ? more : text)) << "\n" << std::flush;
 }
 
 // ---- Figures and files ---------------------------------------------------------------------------------------------

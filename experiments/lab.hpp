@@ -140,7 +140,7 @@ class Lab {
   void verdict(const std::string& sentence);                     // what it all means; also in summary.json
   // A claim of the experiment about its own numbers. One that fails is reported and makes the exit code 1.
   bool check(bool holds, const std::string& claim);
-  // A warning on stderr and in run.log; the same text is shown only once.
+  // A warning on stderr and in run.log; the same text is shown only once, and on stderr no more than twenty.
   void warn(const std::string& text);
 
   // Writes figures/<name>.svg, .png, .pdf and their data as .csv. Without gnuplot only the data.

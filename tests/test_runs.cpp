@@ -256,6 +256,18 @@ TEST_CASE("errors come without the words of libraries, in one line of bounded le
   }
 }
 
+TEST_CASE("warnings: a flood of them ends on the terminal, not in run.log") {
+  const Elsewhere e;
+  const Said said = surgeon_says({"small", "--out", "a"}, {small([](Lab& lab) {
+    for (int i = 0; i < 1000; ++i) lab.warn(std::to_string(i % 500) + " is odd");
+  })});
+  CHECK(said.exit == 0);
+  CHECK(lines(said.err) == 21);
+  CHECK(has(said.err, "warning: 19 is odd\nwarning: more warnings are in a/run.log\n"));
+  CHECK(has(contents("a/run.log"), "warning: 499 is odd\n"));
+  CHECK(lines(contents("a/run.log")) < 510);
+}
+
 TEST_CASE("words: control characters, turned writing and bytes that are no UTF-8 are shown, not obeyed") {
   CHECK(printable("a\x1b[31m\n\t\x7f") == "a\\x1b[31m\\x0a\\x09\\x7f");
   CHECK(printable_lines("a\n\tb\r") == "a\n\tb\\x0d");
