@@ -119,6 +119,12 @@ TEST_CASE("a gnuplot that cannot be started is there all the same; what one says
     CHECK_FALSE(plotter.missing());
     CHECK(plotter.finish() == std::vector<std::string>{"figure f: gnuplot could not be started: Permission denied"});
   }
+  fs::create_symlink("gone/log", ".f.log.tmp");   // as when the folder is removed meanwhile
+  Plotter homeless;
+  homeless.start({.name = "f", .panels = {LineChart{}}}, ".");
+  CHECK_FALSE(homeless.missing());
+  CHECK(homeless.finish() ==
+        std::vector<std::string>{"figure f: gnuplot could not be started: No such file or directory"});
   const OtherGnuplot rude("#!/bin/sh\nprintf '\\033[2Jno\\nway'; exit 1\n");
   const Said said = surgeon_says({"heatmap", "--out", "a"});
   CHECK(said.exit == 0);

@@ -118,11 +118,11 @@ void Plotter::start(const Figure& figure, const fs::path& folder) {
     error = spawn(job.process, job.script, job.errors);
   }
   if (error == 0) return jobs_.push_back(std::move(job));
-  missing_ = error == ENOENT;
+  std::error_code ignored;
+  missing_ = error == ENOENT && fs::exists(job.errors, ignored);   // else it is our folder that has gone
   if (!missing_)
     failures_.push_back(fmt::format("figure {}: gnuplot could not be started: {}", job.name,
                                     std::generic_category().message(error)));
-  std::error_code ignored;
   for (const auto& path : {job.script, job.errors}) fs::remove(path, ignored);
 }
 
