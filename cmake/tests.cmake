@@ -40,10 +40,18 @@ set_tests_properties(command git_hash PROPERTIES TIMEOUT 600 LABELS unit SKIP_RE
 # ---- The C interface from Python, with NumPy, and PyTorch when it is there -------------------------------------------
 find_program(SURGEON_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH)
 mark_as_advanced(SURGEON_PYTHON)
-if(TARGET surgeon_shared AND SURGEON_PYTHON)
+# ThreadSanitizer must be in the program from its start, and Python is not built with it. The other one may come along;
+# it is not asked for leaks, since Python keeps what it allocates.
+if(TARGET surgeon_shared AND SURGEON_PYTHON AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize=thread)
+  set(python_environment SURGEON_LIBRARY=$<TARGET_FILE:surgeon_shared>)
+  if(CMAKE_CXX_FLAGS MATCHES -fsanitize=address)
+    execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libasan.so OUTPUT_VARIABLE asan
+                    OUTPUT_STRIP_TRAILING_WHITESPACE)
+    list(APPEND python_environment LD_PRELOAD=${asan} ASAN_OPTIONS=detect_leaks=0)
+  endif()
   add_test(NAME python COMMAND ${SURGEON_PYTHON} -B ${PROJECT_SOURCE_DIR}/tests/c_interface.py)
   set_tests_properties(python PROPERTIES LABELS unit SKIP_RETURN_CODE 77 TIMEOUT 300
-                       ENVIRONMENT SURGEON_LIBRARY=$<TARGET_FILE:surgeon_shared>)
+                       ENVIRONMENT "${python_environment}")
 endif()
 
 # ---- Installed, then used by projects that know nothing else ---------------------------------------------------------
