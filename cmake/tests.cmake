@@ -12,12 +12,19 @@ target_include_directories(surgeon_tests PRIVATE ${SURGEON_BLAS_INCLUDE_DIR})
 target_link_libraries(surgeon_tests PRIVATE surgeon_experiments doctest::doctest rapidcheck
                       nlohmann_json::nlohmann_json xtensor ${SURGEON_BLAS})
 
+set(patience 600)   # seconds
+set(memory "")
+if(CMAKE_CXX_FLAGS MATCHES -fsanitize)
+  set(patience 3600)
+  set(memory no-limits)   # sanitizers map more than any limit leaves
+endif()
+
 # ---- One entry for each file: ctest -R gradients runs tests/test_gradients.cpp ---------------------------------------
 file(GLOB suites CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR}/tests tests/test_*.cpp)
 foreach(suite ${suites})
   string(REGEX REPLACE "^test_(.*)\\.cpp$" "\\1" name ${suite})
   add_test(NAME ${name} COMMAND surgeon_tests --source-file=*/${suite} --no-intro WORKING_DIRECTORY ${PROJECT_BINARY_DIR})
-  set_tests_properties(${name} PROPERTIES TIMEOUT 600 LABELS unit)
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${patience} LABELS unit)
 endforeach()
 # Nothing may recurse over a graph: the deep ones again, with a stack of 1 MiB for the whole program.
 add_test(NAME graph_sizes_small_stack COMMAND sh -c "ulimit -s 1024 && exec \"$0\" \"$@\"" $<TARGET_FILE:surgeon_tests>
@@ -30,13 +37,9 @@ add_test(NAME scale_of_one COMMAND ${CMAKE_CXX_COMPILER} -std=c++20 -fsyntax-onl
 set_tests_properties(scale_of_one PROPERTIES LABELS package PASS_REGULAR_EXPRESSION "write .scale = true for 1/sqrt")
 
 # ---- The program from outside ----------------------------------------------------------------------------------------
-set(memory "")
-if(CMAKE_CXX_FLAGS MATCHES -fsanitize)
-  set(memory no-limits)   # sanitizers map more than any limit leaves
-endif()
 add_test(NAME command COMMAND ${PROJECT_SOURCE_DIR}/tests/command.sh $<TARGET_FILE:surgeon> ${memory})
 add_test(NAME git_hash COMMAND ${PROJECT_SOURCE_DIR}/tests/git_hash.sh ${PROJECT_SOURCE_DIR}/cmake/git_hash.cmake)
-set_tests_properties(command git_hash PROPERTIES TIMEOUT 600 LABELS unit SKIP_RETURN_CODE 77)
+set_tests_properties(command git_hash PROPERTIES TIMEOUT ${patience} LABELS unit SKIP_RETURN_CODE 77)
 
 # ---- The C interface from Python, with NumPy, and PyTorch when it is there -------------------------------------------
 find_program(SURGEON_PYTHON python3 PATHS /usr/bin NO_DEFAULT_PATH)
