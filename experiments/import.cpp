@@ -48,8 +48,7 @@ void run(Lab& lab, const Knobs& k) {
   save_safetensors(lab.file("weights.safetensors"), ours);
   lab.result("parameters", ours.count());
   lab.say("The output is in output.npy, the weights under our names in weights.safetensors. Where the gradient goes:");
-  lab.print(fmt::format("  {}
-", lab.command("inspect", lab.file("attention.safetensors"))));
+  lab.print(fmt::format("  {}\n", lab.command("inspect", lab.file("attention.safetensors"))));
   const auto guessing = [&] { return std::log(double(found.model->config.vocabulary)); };
   const Specimen& first = seen.layers[0];
   lab.verdict(seen.loss.defined()
