@@ -1,6 +1,7 @@
 #!/bin/bash
 # Trains the standing patient: a character model of the King James text (four layers of four heads, 0.8 million numbers),
-# with a checkpoint every 250 steps, for `surgeon inspect` and for experiments that need a trained model.
+# with a checkpoint every 250 steps, for `surgeon inspect` and for experiments that need a trained model. Its held-out loss
+# is about 1.39 nats per character after 2,000 steps (58 % of characters right), in some minutes on two cores.
 #   ./experiments/patient.sh                     leaves runs/patient
 #   ./experiments/patient.sh --out DIR --seed 1  arguments go to surgeon train
 set -euo pipefail
