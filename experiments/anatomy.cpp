@@ -128,9 +128,9 @@ void write_ledger(Lab& lab, const std::vector<Specimen>& specimens, const std::v
   for (const Head& h : heads)
     for (const auto& [of, part] : ledgers) {
       const Ledger& ledger = h.anatomy.*part;
+      const std::string where = fmt::format("{},{},{}", csv_field(specimens[h.layer].name), h.head, of);
       const auto add = [&](std::size_t i, const std::string& factor, double value) {
-        text += fmt::format("{},{},{},{},{},{}\n", csv_field(specimens[h.layer].name), h.head, of, i, factor,
-                            precise(value));
+        text += fmt::format("{},{},{},{}\n", where, i, factor, precise(value));
       };
       for (std::size_t i = 0; i < ledger.total.size(); ++i) {
         for (const Factor& f : ledger.factors) add(i, f.name, f.rows[i]);

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include "framework/low_precision.hpp"
 #include "layers/layers.hpp"
 #include "tests/zoo/zoo.hpp"
 
@@ -15,18 +16,8 @@ std::string to_string(Format format) {
 Dtype dtype_of(Format format) { return format == Format::float64 ? Dtype::float64 : Dtype::float32; }
 
 Tensor rounded(const Tensor& x, Format format) {
-  if (format == Format::float32 || format == Format::float64) return x;
-  const int bits = format == Format::float16 ? 11 : 8, lowest = format == Format::float16 ? -24 : -133;
-  const double largest = format == Format::float16 ? 65504 : 3.4e38;
-  std::vector<float> numbers;
-  for (float v : x.detach().values<float>()) {
-    int exponent = 0;
-    std::frexp(v, &exponent);
-    const double unit = std::ldexp(1.0, std::max(exponent - bits, lowest));
-    const double near = std::isfinite(v) ? std::nearbyint(double(v) / unit) * unit : double(v);
-    numbers.push_back(std::abs(near) > largest ? float(std::copysign(INFINITY, near)) : float(near));
-  }
-  return tensor(numbers, x.shape());
+  if (format == Format::bfloat16) return rounded_to(x, surgeon::Format::bfloat16);
+  return format == Format::float16 ? rounded_to(x, surgeon::Format::float16) : x;
 }
 
 namespace {
