@@ -49,9 +49,11 @@ mark_as_advanced(SURGEON_PYTHON)
 if(TARGET surgeon_shared AND SURGEON_PYTHON AND NOT CMAKE_CXX_FLAGS MATCHES -fsanitize=thread)
   set(python_environment SURGEON_LIBRARY=$<TARGET_FILE:surgeon_shared>)
   if(CMAKE_CXX_FLAGS MATCHES -fsanitize=address)
-    execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=libasan.so OUTPUT_VARIABLE asan
-                    OUTPUT_STRIP_TRAILING_WHITESPACE)
-    list(APPEND python_environment LD_PRELOAD=${asan} ASAN_OPTIONS=detect_leaks=0)
+    foreach(library libasan.so libstdc++.so)   # the second, so that the first finds what throws
+      execute_process(COMMAND ${CMAKE_CXX_COMPILER} -print-file-name=${library} OUTPUT_VARIABLE ${library}
+                      OUTPUT_STRIP_TRAILING_WHITESPACE)
+    endforeach()
+    list(APPEND python_environment LD_PRELOAD=${libasan.so}:${libstdc++.so} ASAN_OPTIONS=detect_leaks=0)
   endif()
   add_test(NAME python COMMAND ${SURGEON_PYTHON} -B ${PROJECT_SOURCE_DIR}/tests/c_interface.py)
   set_tests_properties(python PROPERTIES LABELS unit SKIP_RETURN_CODE 77 TIMEOUT 300
@@ -78,9 +80,10 @@ if(SURGEON_INSTALL)
   surgeon_consumer(consumer . -DCMAKE_PREFIX_PATH=${prefix})
   surgeon_consumer(consumer_lab lab -DCMAKE_PREFIX_PATH=${prefix})
   add_test(NAME installed_command COMMAND ${prefix}/${CMAKE_INSTALL_BINDIR}/surgeon --version)
+  separate_arguments(flags UNIX_COMMAND "${CMAKE_CXX_FLAGS}")
   add_test(NAME consumer_pkg_config COMMAND ${PROJECT_SOURCE_DIR}/tests/consumer/pkg_config.sh
            ${prefix}/${CMAKE_INSTALL_LIBDIR}/pkgconfig ${PROJECT_BINARY_DIR}/consumer/pkg_config
-           ${CMAKE_CXX_COMPILER} ${CMAKE_CXX_FLAGS})
+           ${CMAKE_CXX_COMPILER} ${flags})
   set_tests_properties(install PROPERTIES FIXTURES_SETUP installed LABELS package)
   set_tests_properties(consumer consumer_lab consumer_pkg_config installed_command PROPERTIES
                        FIXTURES_REQUIRED installed LABELS package)
