@@ -40,7 +40,7 @@ class HeaderReader final : public nlohmann::json_sax<json> {
   }
   // Sorted first: a million keys in any order, put into a map one by one, would miss the cache at every step.
   Metadata take_metadata() {
-    std::sort(texts_.begin(), texts_.end());
+    if (!std::is_sorted(texts_.begin(), texts_.end())) std::sort(texts_.begin(), texts_.end());
     const auto twin = std::adjacent_find(texts_.begin(), texts_.end(),
                                          [](const auto& a, const auto& b) { return a.first == b.first; });
     if (twin != texts_.end()) twice(twin->first);
