@@ -30,7 +30,7 @@ struct Head {
   Anatomy anatomy;
 };
 
-std::vector<Head> opened(Lab& lab, const Knobs& k, const std::vector<Specimen>& layers) {
+std::vector<Head> dissected(Lab& lab, const Knobs& k, const std::vector<Specimen>& layers) {
   std::vector<Head> heads;
   for (std::size_t i = 0; i < layers.size(); ++i)
     for (std::int64_t h = 0; h < layers[i].heads(); ++h) heads.push_back({i, h, {}});
@@ -95,7 +95,7 @@ struct Layer {
 std::vector<Layer> layers_of(const std::vector<Specimen>& specimens, const std::vector<Head>& heads) {
   std::vector<Layer> layers;
   for (std::size_t i = 0; i < specimens.size(); ++i) {
-    Layer layer{specimens[i].name.empty() ? "the layer" : specimens[i].name, {}, {}};
+    Layer layer{shown_name(specimens[i]), {}, {}};
     for (std::size_t l = 0; l < ledgers.size(); ++l) {
       std::vector<const Ledger*> own;
       for (const Head& h : heads)
@@ -230,7 +230,7 @@ std::string sentence_of(const Layer& layer) {
 void run(Lab& lab, const Knobs& k) {
   for (const std::string& sentence : k.files.ignored) lab.warn(sentence);
   const Subject subject = with_upstream(lab, k.files, k.random);
-  const std::vector<Head> heads = opened(lab, k, subject.layers);
+  const std::vector<Head> heads = dissected(lab, k, subject.layers);
   const std::vector<Layer> layers = layers_of(subject.layers, heads);
   write_rows(lab, subject.layers, heads);
   write_ledger(lab, subject.layers, heads);

@@ -51,22 +51,30 @@ std::pair<Tensor, Tensor> drawn(const Setting& s, std::int64_t n, std::int64_t q
 }
 
 // ---- The best scale ------------------------------------------------------------------------------------------------
-struct Slopes { double value, first, second; };
+// The mean over queries of ||J|| at a scale whose logarithm is given, [1].
+Tensor mean_norm(const Tensor& Q, const Tensor& K, const Tensor& log_scale) {
+  const Tensor V = zeros({1, K.shape(1), 1}, Dtype::float64);
+  return mean(attention(Q, K, V, {.scale = exp(log_scale), .return_stats = true}).stats.jacobian);
+}
 
-// f(t): the mean over queries of ||J|| at scale e^t, and its derivatives, the second through the first.
+double value_at(const Tensor& Q, const Tensor& K, double t) {
+  const NoRecord pause;
+  return mean_norm(Q, K, tensor({t})).item();
+}
+
+struct Slopes { double first, second; };   // by ln scale, the second through the first
+
 Slopes slopes_at(const Tensor& Q, const Tensor& K, double t) {
-  const Tensor V = zeros({1, K.shape(1), 1}, Dtype::float64), log_scale = tensor({t});
-  const AttentionOptions rule{.scale = exp(log_scale), .return_stats = true};
-  const Tensor value = mean(attention(Q, K, V, rule).stats.jacobian);
-  const Tensor first = grad(value, {log_scale}, {.create_graph = true})[0];
-  return {value.item(), first.item(), grad(first, {log_scale})[0].item()};
+  const Tensor log_scale = tensor({t});
+  const Tensor first = grad(mean_norm(Q, K, log_scale), {log_scale}, {.create_graph = true})[0];
+  return {first.item(), grad(first, {log_scale})[0].item()};
 }
 
 // Newton's ascent on ln scale from the best point of a coarse grid; steps are cut where the curve bends upward.
 double best_scale(const Tensor& Q, const Tensor& K) {
   double t = 0, most = -1;
   for (double at = -1; at < 7; at += 0.5)
-    if (const double here = slopes_at(Q, K, at).value; here > most) most = here, t = at;
+    if (const double here = value_at(Q, K, at); here > most) most = here, t = at;
   for (int i = 0; i < 12; ++i) {
     const Slopes s = slopes_at(Q, K, t);
     const double step = s.second < 0 ? -s.first / s.second : std::copysign(0.2, s.first);

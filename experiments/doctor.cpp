@@ -99,11 +99,9 @@ void options(Options& o, Knobs& k) {
 }
 
 void run(Lab& lab, const Knobs& k) {
-  for (const std::string& sentence : k.files.ignored) lab.warn(sentence);
   std::vector<Finding> all, observations;
   std::size_t held = 0;
-  const Subject subject = k.files.subject ? k.files.subject(lab) : Subject{};
-  if (!subject.about.empty()) lab.say(subject.about + "\n");
+  const Subject subject = opened(lab, k.files);
   for (Specimen specimen : subject.layers) {
     Lab::stop_if_interrupted();
     if (k.weighting != "softmax") specimen.weighting = Weighting::off_by_one;

@@ -46,6 +46,8 @@ std::string number(double x, int digits) {
   return fmt::format("{:.{}f}", x, decimals);
 }
 
+std::string percent(double share) { return number(100 * share, 3) + " %"; }
+
 std::string fixed(double x, int decimals) {
   if (!std::isfinite(x)) return precise(x);
   const std::string text = fmt::format("{:.{}f}", x, decimals);

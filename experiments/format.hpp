@@ -9,6 +9,7 @@
 namespace surgeon {
 
 std::string number(double x, int digits = 3);                 // "0.0123", "4.1e-09", "nan"
+std::string percent(double share);                            // "12.3 %", three digits
 std::string fixed(double x, int decimals);                    // "0.10", "-3.00"; never "-0.00"
 std::string precise(double x);                           // all digits that tell it from its neighbours
 std::string with_error(double mean, double standard_error);   // "0.912(3)": the error in units of the last digit

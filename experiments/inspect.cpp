@@ -51,9 +51,7 @@ std::vector<std::string> labels(const std::string& given) {
 // Once the files have been read.
 void check(Knobs& k) {
   if (k.files.sequences == 0) return;   // there are no files
-  if (k.sequence >= k.files.sequences)
-    throw UsageError(fmt::format("--sequence {}: there {} {}, counted from 0", k.sequence,
-                                 k.files.sequences == 1 ? "is" : "are", k.files.sequences));
+  check_sequence(k.files, k.sequence);
   k.words = labels(k.tokens);
   if (!k.words.empty() && std::ssize(k.words) != k.files.keys)
     throw UsageError(fmt::format("--tokens has {} words but there are {} keys", k.words.size(), k.files.keys));
@@ -112,8 +110,6 @@ void write_positions(Lab& lab, const std::vector<HeadMeasures>& heads) {
   }
   lab.write("positions.csv", text);
 }
-
-std::string percent(double share) { return number(100 * share, 3) + " %"; }
 
 std::vector<std::string> found(const std::vector<HeadRow>& rows, bool causal, std::int64_t Tk) {
   const HeadRow& worst = rows.front();
@@ -211,10 +207,8 @@ std::vector<HeadRow> show_heads(Lab& lab, const std::vector<HeadMeasures>& heads
 }
 
 void run(Lab& lab, const Knobs& k) {
-  for (const std::string& sentence : k.files.ignored) lab.warn(sentence);
-  const Subject subject = k.files.subject(lab);
+  const Subject subject = opened(lab, k.files);
   const std::vector<Specimen>& specimens = subject.layers;
-  if (!subject.about.empty()) lab.say(subject.about + "\n");
   Story story = story_of(k, subject);
   std::vector<HeadMeasures> heads = measured(lab, k, specimens);
   sort_by_badness(heads);

@@ -89,6 +89,10 @@ struct Harm {
     off += sum(difference * difference).item(), size += sum(exact.dQ * exact.dQ).item();
     along += sum(cast.dQ * exact.dQ).item();
   }
+  void add(const Harm& head) {
+    rows += head.rows, killed += head.killed, lost += head.lost;
+    off += head.off, size += head.size, along += head.along;
+  }
   double error() const { return std::sqrt(off / size); }
   double gain() const { return along / size; }   // 1: dQ is as large as it should be, along itself
 };
@@ -106,21 +110,21 @@ std::vector<Case> cases(const Knobs& k, std::size_t layers) {
   return all;
 }
 
-Harm harm_of(const Case& c, const Specimen& layer, std::int64_t sequence) {
+// What each cast does to one head of a layer, in the order of the cases; nothing for the cases of other layers.
+std::vector<Harm> harms_of(const std::vector<Case>& all, std::size_t layer, const Specimen& head) {
   const NoRecord pause;
-  Harm harm;
-  const Cast none = [](Stage, const Tensor& x) { return x; };
-  const Cast cast = [&](Stage stage, const Tensor& x) {
-    return stage == c.stage ? rounded_to(x * c.factor, c.format) / c.factor : x;
-  };
-  for (std::int64_t h = 0; h < layer.heads(); ++h) {
-    const Specimen s = in_float64(one_head(layer, sequence, h));
-    harm.add(walked(s, Stage::inputs, none), walked(s, c.stage, cast));
+  const Specimen s = in_float64(head);
+  const Way exact = walked(s, Stage::inputs, [](Stage, const Tensor& x) { return x; });
+  std::vector<Harm> harms(all.size());
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const Case& c = all[i];
+    if (c.layer != layer) continue;
+    harms[i].add(exact, walked(s, c.stage, [&](Stage stage, const Tensor& x) {
+                   return stage == c.stage ? rounded_to(x * c.factor, c.format) / c.factor : x;
+                 }));
   }
-  return harm;
+  return harms;
 }
-
-std::string percent(double share) { return number(100 * share, 3) + " %"; }
 
 std::string name_of(const Case& c) {
   return c.factor == 1 ? c.stage_name : fmt::format("{} x {}", c.stage_name, number(c.factor));
@@ -128,7 +132,7 @@ std::string name_of(const Case& c) {
 
 void show(Lab& lab, const std::vector<Specimen>& layers, const std::vector<Case>& all, const std::vector<Harm>& harms) {
   for (std::size_t layer = 0; layer < layers.size(); ++layer) {
-    const std::string name = layers[layer].name.empty() ? "the layer" : layers[layer].name;
+    const std::string name = shown_name(layers[layer]);
     Table table{fmt::format("{}: rows of dS killed, rows lost, relative error of dQ, and its gain", name),
                 {"format", "cast", "killed", "lost", "error of dQ", "gain"}, {}};
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -168,11 +172,17 @@ void draw(Lab& lab, const std::vector<Specimen>& layers, const std::vector<Case>
 void run(Lab& lab, const Knobs& k) {
   const Subject subject = with_upstream(lab, k.files, k.random);
   const std::vector<Case> all = cases(k, subject.layers.size());
-  std::vector<Harm> harms(all.size());
-  lab.for_each(std::ssize(all), "casts", [&](std::int64_t i) {
-    const Case& c = all[std::size_t(i)];
-    harms[std::size_t(i)] = harm_of(c, subject.layers[c.layer], k.random.sequence);
+  std::vector<std::pair<std::size_t, std::int64_t>> heads;   // by layer
+  for (std::size_t i = 0; i < subject.layers.size(); ++i)
+    for (std::int64_t h = 0; h < subject.layers[i].heads(); ++h) heads.emplace_back(i, h);
+  std::vector<std::vector<Harm>> by_head(heads.size());
+  lab.for_each(std::ssize(heads), "heads", [&](std::int64_t i) {
+    const auto [layer, head] = heads[std::size_t(i)];
+    by_head[std::size_t(i)] = harms_of(all, layer, one_head(subject.layers[layer], k.random.sequence, head));
   });
+  std::vector<Harm> harms(all.size());
+  for (const std::vector<Harm>& head : by_head)
+    for (std::size_t i = 0; i < all.size(); ++i) harms[i].add(head[i]);
   show(lab, subject.layers, all, harms);
   draw(lab, subject.layers, all, harms);
   for (std::size_t layer = 0; layer < std::min<std::size_t>(subject.layers.size(), 4); ++layer) {
@@ -181,7 +191,7 @@ void run(Lab& lab, const Knobs& k) {
       if (all[i].layer == layer && all[i].format == Format::bfloat16 &&
           (worst == all.size() || harms[i].lost > harms[worst].lost))
         worst = i;
-    const std::string name = subject.layers[layer].name.empty() ? "the layer" : subject.layers[layer].name;
+    const std::string name = shown_name(subject.layers[layer]);
     if (harms[worst].lost == 0) {
       lab.verdict(fmt::format("In {}, no cast to bfloat16 costs a row half of its dS.", name));
       continue;

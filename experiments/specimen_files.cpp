@@ -199,6 +199,22 @@ void add_options(Options& o, SpecimenFiles& f) {
             "a file is missing: a .npz, .safetensors, .pt or a run, or --tensor Q=FILE.npy,K=FILE.npy,V=FILE.npy");
 }
 
+Subject opened(Lab& lab, const SpecimenFiles& f) {
+  for (const std::string& sentence : f.ignored) lab.warn(sentence);
+  if (!f.subject) return {};
+  Subject subject = f.subject(lab);
+  if (!subject.about.empty()) lab.say(subject.about + "\n");
+  return subject;
+}
+
+std::string shown_name(const Specimen& layer) { return layer.name.empty() ? "the layer" : layer.name; }
+
+void check_sequence(const SpecimenFiles& f, std::int64_t sequence) {
+  if (f.sequences > 0 && sequence >= f.sequences)
+    throw UsageError(fmt::format("--sequence {}: there {} {}, counted from 0", sequence,
+                                 f.sequences == 1 ? "is" : "are", f.sequences));
+}
+
 // ---- Without a file ------------------------------------------------------------------------------------------------
 void add_random_options(Options& o, RandomHeads& r, SpecimenFiles& f) {
   o.add("--sequence", r.sequence, "which of the batch of a file", {.low = 0});
@@ -208,9 +224,7 @@ void add_random_options(Options& o, RandomHeads& r, SpecimenFiles& f) {
   o.before_check([&o, &r, &f] {
     if (f.sequences == 0) return refuse(o, {"--sequence"}, "random heads");
     refuse(o, {"--d-k", "--tokens", "--draws"}, "a file");
-    if (r.sequence >= f.sequences)
-      throw UsageError(fmt::format("--sequence {}: there {} {}, counted from 0", r.sequence,
-                                   f.sequences == 1 ? "is" : "are", f.sequences));
+    check_sequence(f, r.sequence);
   });
 }
 
@@ -222,17 +236,14 @@ Subject random_heads(Lab& lab, const RandomHeads& r) {
   Specimen scaled{.name = "scaled", .Q = normal(), .K = normal(), .V = normal(), .dO = normal()};
   Specimen unscaled = scaled;
   unscaled.name = "unscaled", unscaled.scale = false;
-  return {.layers = {scaled, unscaled},
-          .about = fmt::format("No file: {} heads of {} tokens, Q, K, V and dO from N(0,1), d_k {}.", r.draws, r.tokens,
-                               r.d_k)};
+  lab.say(fmt::format("No file: {} heads of {} tokens, Q, K, V and dO from N(0,1), d_k {}.\n", r.draws, r.tokens, r.d_k));
+  return {.layers = {scaled, unscaled}};
 }
 
 }  // namespace
 
 Subject with_upstream(Lab& lab, const SpecimenFiles& f, const RandomHeads& r) {
-  for (const std::string& sentence : f.ignored) lab.warn(sentence);
-  Subject subject = f.subject ? f.subject(lab) : random_heads(lab, r);
-  if (!subject.about.empty()) lab.say(subject.about + "\n");
+  Subject subject = f.subject ? opened(lab, f) : random_heads(lab, r);
   for (std::size_t i = 0; i < subject.layers.size(); ++i) {
     Specimen& s = subject.layers[i];
     if (s.dO.defined()) continue;

@@ -44,6 +44,12 @@ struct SpecimenFiles {
 // read; std::invalid_argument for tensors that do not fit together.
 void add_options(Options& options, SpecimenFiles& files);
 
+// The files' subject, which it tells, and what is not used of them; empty without files.
+Subject opened(Lab& lab, const SpecimenFiles& files);
+std::string shown_name(const Specimen& layer);
+// UsageError when the files have no such sequence; nothing is refused without files.
+void check_sequence(const SpecimenFiles& files, std::int64_t sequence);
+
 // For experiments that go without a file: heads from N(0,1), the same with and without 1/sqrt(d_k).
 struct RandomHeads {
   std::int64_t d_k = 64, tokens = 10, draws = 200, sequence = 0;

@@ -14,14 +14,6 @@
 namespace surgeon::claims {
 namespace {
 
-// To `bits` bits of significand, halves to even, without limits of the exponent.
-double rounded(double x, int bits) {
-  if (x == 0) return 0;
-  int exponent = 0;
-  const double fraction = std::frexp(x, &exponent);   // in [1/2, 1)
-  return std::ldexp(std::nearbyint(std::ldexp(fraction, bits)), exponent - bits);
-}
-
 // The smallest x at which what is true at `high` is true.
 double threshold(double low, double high, const std::function<bool(double)>& is_true) {
   for (int i = 0; i < 60; ++i) (is_true(0.5 * (low + high)) ? high : low) = 0.5 * (low + high);
@@ -79,13 +71,12 @@ std::vector<Reading> biased_entropy(const Draws&) {
 //          points, each half of the time. A small rest of one sign decides all ties alike: rounding errs by +rest or by
 //          -1/2 + rest (in units of the last place): -(1/4 - rest) in the mean. Without a rest, ties to even are fair -----
 std::vector<Reading> biased_sums(const Draws& draws) {
-  constexpr int bits = 8;
   constexpr double unit = 0x1p-6;   // of the last place, in [2, 4)
   const auto error = [&](double rest, std::uint64_t part) {
     return draws.each([rest](Rng& rng) {
       const auto number = [&] { return 1 + std::floor(rng.uniform() * 128) / 128; };
       const double exact = number() + number() - rest * unit;
-      return (rounded(exact, bits) - exact) / unit;
+      return (rounded_to(exact, Format::bfloat16) - exact) / unit;
     }, part);
   };
   return {mean_reading("mean error, rest 0.05 units", -(0.25 - 0.05), error(0.05, 0)),
@@ -96,15 +87,19 @@ std::vector<Reading> biased_sums(const Draws& draws) {
 //          rounds to 1 past (p + 1) ln 2, since numbers below 1 are twice as dense -----------------------------------------
 std::vector<Reading> dead_gaps(const Draws&) {
   std::vector<Reading> readings;
-  for (const auto& [name, bits] : {std::pair{"e4m3", 4}, {"bfloat16", 8}, {"float16", 11}, {"float32", 24}})
-    readings.push_back(identity(fmt::format("sum is 1, {}: {} ln 2", name, bits), bits * std::log(2.0),
-                                threshold(0.1, 60, [b = bits](double g) { return rounded(1 + std::exp(-g), b) == 1; }),
+  const auto rounds_to_one = [&](const std::string& what, double predicted, double (*number)(double gap), auto rounded) {
+    readings.push_back(identity(what, predicted, threshold(0.1, 60, [&](double gap) { return rounded(number(gap)) == 1; }),
                                 1e-6));
-  for (const auto& [name, bits] : {std::pair{"e4m3", 4}, {"bfloat16", 8}})
-    readings.push_back(identity(fmt::format("p is 1, {}: about {} ln 2", name, bits + 1),
-                                -std::log(1 / (1 - std::ldexp(1.0, -bits - 1)) - 1),
-                                threshold(0.1, 60, [b = bits](double g) { return rounded(1 / (1 + std::exp(-g)), b) == 1; }),
-                                1e-6));
+  };
+  const auto both = [](double gap) { return 1 + std::exp(-gap); };
+  const auto winner = [](double gap) { return 1 / (1 + std::exp(-gap)); };
+  const auto to = [](Format format) { return [format](double x) { return rounded_to(x, format); }; };
+  for (const auto& [format, bits] : {std::pair{Format::e4m3, 4}, {Format::bfloat16, 8}, {Format::float16, 11}})
+    rounds_to_one(fmt::format("sum is 1, {}: {} ln 2", to_string(format), bits), bits * std::log(2.0), both, to(format));
+  rounds_to_one("sum is 1, float32: 24 ln 2", 24 * std::log(2.0), both, [](double x) { return double(float(x)); });
+  for (const auto& [format, bits] : {std::pair{Format::e4m3, 4}, {Format::bfloat16, 8}})
+    rounds_to_one(fmt::format("p is 1, {}: about {} ln 2", to_string(format), bits + 1),
+                  -std::log(1 / (1 - std::ldexp(1.0, -bits - 1)) - 1), winner, to(format));
   return readings;
 }
 

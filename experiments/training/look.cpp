@@ -43,8 +43,7 @@ std::vector<double> jacobian_norms(const Tensor& w, const std::string& weighting
 // From weights and scores [B * heads, T, T], where no fused op gives them.
 AttentionStats stats_of(const Tensor& scores, const Tensor& weights, const std::string& weighting, std::int64_t heads) {
   const Shape rows{scores.shape(0) / heads, heads, scores.shape(1)};
-  const Tensor largest = max(scores, -1), shifted = exp(scores - reshape(largest, {-1, scores.shape(1), 1}));
-  return {.largest = reshape(largest, rows), .logsumexp = reshape(largest + log(sum(shifted, -1)), rows),
+  return {.largest = reshape(max(scores, -1), rows), .logsumexp = reshape(logsumexp(scores, -1), rows),
           .entropy = tensor(entropy(weights), rows), .jacobian = tensor(jacobian_norms(weights, weighting), rows)};
 }
 

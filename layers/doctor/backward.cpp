@@ -5,6 +5,7 @@
 
 #include "framework/errors.hpp"
 #include "layers/doctor/pass.hpp"
+#include "layers/doctor/recipe.hpp"
 
 namespace surgeon::detail {
 
@@ -14,8 +15,6 @@ struct Mistake {
   const char *name, *sentence, *cure;
   std::function<Gradients(const Pass&)> gradients;   // with empty tensors where it makes no sense
 };
-
-Tensor mixed(const Tensor& x) { return permute(reshape(x, {1, x.shape(2), x.shape(1), x.shape(3)}), {0, 2, 1, 3}); }
 
 // One query head of each group, as if the others were not there; or, in_turn, the heads that tiling would give.
 Tensor one_of_group(const Pass& p, const Tensor& x, std::int64_t which) {
@@ -121,7 +120,7 @@ std::vector<Mistake> mistakes_in_products() {
           {"gradients of heads mixed", "the gradients' heads are joined or split by a reshape alone",
            "exchange the axes of heads and tokens before the reshape, in the backward pass too", [](const Pass& p) {
              const Gradients g = p.right();
-             return Gradients{mixed(g.dQ), mixed(g.dK), mixed(g.dV)};
+             return Gradients{joined_wrongly(g.dQ), joined_wrongly(g.dK), joined_wrongly(g.dV)};
            }}};
 }
 

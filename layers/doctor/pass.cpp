@@ -7,6 +7,7 @@
 
 #include "framework/diagnostics.hpp"
 #include "framework/errors.hpp"
+#include "layers/doctor/recipe.hpp"
 
 namespace surgeon::detail {
 
@@ -16,12 +17,6 @@ Tensor stacked(const std::vector<Head>& heads, const Tensor Head::*part, const S
   std::vector<Tensor> parts;
   for (const Head& h : heads) parts.push_back(h.*part);
   return reshape(concat(parts, 0), {1, s.heads(), s.Tq(), s.Tk()});
-}
-
-Tensor repeated(const Tensor& x, std::int64_t group) {
-  const Shape& n = x.shape();
-  return reshape(broadcast_to(reshape(x, {1, n[1], 1, n[2], n[3]}), {1, n[1], group, n[2], n[3]}),
-                 {1, n[1] * group, n[2], n[3]});
 }
 
 double ratio(double a, double b) {
@@ -35,7 +30,7 @@ Tensor number(double x) { return full({}, x, Dtype::float64); }
 Pass pass_of(const Specimen& s, const std::vector<Head>& heads) {
   Pass p{.s = s, .c = heads[0].factor, .group = heads[0].group};
   p.P = stacked(heads, &Head::P, s);
-  p.K = repeated(s.K, p.group), p.V = repeated(s.V, p.group);
+  p.K = shared(s.K, s.heads()), p.V = shared(s.V, s.heads());
   p.visible = visible_in(s);
   p.dP = times_transposed(s.dO, p.V);
   p.dS = p.P * (p.dP - p.delta());
